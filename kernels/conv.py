@@ -1,0 +1,228 @@
+"""Convolution of arrays: the closed triple conv, conv_dx, conv_dw.
+
+With stride s, padding p and dilation d, and x read as zero outside its borders,
+
+    y[n, k, i] = sum over c, r of  w[k, c, r] x[n, c, s i + d r - p]                                       (conv)
+
+where i and r run over the positions of the output and of the kernel, one index per spatial axis. y is linear in x and
+in w, so the trilinear form
+
+    <g, conv(x, w)> = sum over n, k, c, i, r of  g[n, k, i] w[k, c, r] x[n, c, s i + d r - p]
+
+has one gradient per argument: conv itself (in g), its adjoint in x and its adjoint in w,
+
+    dx[n, c, j] = sum over k and all (i, r) with s i + d r - p = j of  g[n, k, i] w[k, c, r]            (conv_dx)
+    dw[k, c, r] = sum over n, i of  g[n, k, i] x[n, c, s i + d r - p]                                   (conv_dw)
+
+and each one's two derivatives are the other two functions: three kernels give every order. conv_dx is what is called
+transposed convolution. With g groups, group a of the channels of y sees only group a of the channels of x.
+
+All three are matrix products with the columns  cols[(n, i), (r, c)] = x[n, c, s i + d r - p]  (im2col):
+
+    y = cols W,    dcols = g W^T and dx = the sum of dcols over the windows (col2im),    dw = g^T cols.
+
+Arrays have PyTorch's logical layout (N, C, *spatial). Their memory may be anything; channels-last is fastest, since a
+window row is then one run of memory, and it is what conv and conv_dx return. On the host the columns are made a few
+images at a time, so that they never leave the cache and no whole column matrix ever exists.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from scratchgan.backend import on_host, parallel, xp
+
+Ints = tuple[int, ...]
+
+BLOCK_NUMBERS = 1 << 18  # columns made at a time on the host: 1 MiB of float32, about one core's L2 cache
+BLOCK_ROWS = 512  # but at least so many rows: each block reads the whole of W once
+
+
+class Geometry(NamedTuple):
+    """What the index s i + d r - p ranges over, on two spatial axes."""
+
+    size: Ints  # of x
+    kernel: Ints
+    out: Ints  # of y
+    stride: Ints
+    padding: Ints
+    dilation: Ints
+    groups: int
+
+    @property
+    def extent(self) -> Ints:
+        """What the windows cover of the padded x, which may end before its far border."""
+        axes = zip(self.stride, self.out, self.dilation, self.kernel)
+        return tuple(s * (p - 1) + d * (r - 1) + 1 for s, p, d, r in axes)
+
+    @property
+    def inside(self) -> Ints:
+        """How many of the covered positions of each axis are x's own, not padding."""
+        return tuple(max(0, min(h, e - p)) for h, e, p in zip(self.size, self.extent, self.padding))
+
+
+def conv(x, w, stride: Ints, padding: Ints, dilation: Ints, groups: int):
+    """Cross-correlation: x (N, C, *S) and w (K, C / groups, *R) give y (N, K, *P), P = (S + 2p - d(R - 1) - 1) // s + 1.
+
+    One or two spatial axes; stride, padding and dilation hold one int for each.
+    """
+    if x.ndim == 3:
+        return conv(_plane(x), _plane(w), (1, *stride), (0, *padding), (1, *dilation), groups)[:, :, 0]
+    axes = zip(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    out = tuple((h + 2 * p - d * (r - 1) - 1) // s + 1 for h, r, s, p, d in axes)
+    geometry = Geometry(x.shape[2:], w.shape[2:], out, stride, padding, dilation, groups)
+    return _from_nhwc(_conv(_nhwc(x), w, geometry))
+
+
+def conv_dx(g, w, x_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int):
+    """The adjoint of conv in x, transposed convolution: g (N, K, *P) and w (K, C / groups, *R) give dx of x_shape.
+
+    x_shape is an argument since with a stride several sizes of x give the same size of y (output_padding).
+    """
+    if g.ndim == 3:
+        shape = (*x_shape[:2], 1, x_shape[2])
+        return conv_dx(_plane(g), _plane(w), shape, (1, *stride), (0, *padding), (1, *dilation), groups)[:, :, 0]
+    geometry = Geometry(x_shape[2:], w.shape[2:], g.shape[2:], stride, padding, dilation, groups)
+    return _from_nhwc(_conv_dx(_nhwc(g), w, geometry))
+
+
+def conv_dw(x, g, w_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int):
+    """The adjoint of conv in w: x (N, C, *S) and g (N, K, *P) give dw of w_shape (K, C / groups, *R)."""
+    if x.ndim == 3:
+        shape = (*w_shape[:2], 1, w_shape[2])
+        return conv_dw(_plane(x), _plane(g), shape, (1, *stride), (0, *padding), (1, *dilation), groups)[:, :, 0]
+    geometry = Geometry(x.shape[2:], w_shape[2:], g.shape[2:], stride, padding, dilation, groups)
+    return _conv_dw(_nhwc(x), _nhwc(g), geometry)
+
+
+def _plane(a):
+    """One spatial axis as two, the first of size 1."""
+    return a[:, :, None]
+
+
+def _nhwc(a):
+    return a.transpose(0, 2, 3, 1)
+
+
+def _from_nhwc(a):
+    return a.transpose(0, 3, 1, 2)
+
+
+def _conv(x, w, geometry: Geometry):
+    y = xp(x).empty((x.shape[0], *geometry.out, w.shape[0]), dtype=x.dtype)
+    matrix = _matrix(w, geometry.groups).swapaxes(1, 2)
+
+    def work(part):
+        for images in _blocks(part, x, geometry):
+            _matmul(_columns(x[images], geometry), matrix, _rows(y[images], geometry.groups))
+
+    _over_batch(x, work)
+    return y
+
+
+def _conv_dx(g, w, geometry: Geometry):
+    channels = w.shape[1] * geometry.groups
+    dx = xp(g).zeros((g.shape[0], *geometry.size, channels), dtype=g.dtype)
+    matrix = _matrix(w, geometry.groups)
+
+    def work(part):
+        for images in _blocks(part, dx, geometry):
+            _add_columns(_rows(g[images], geometry.groups) @ matrix, dx[images], geometry)
+
+    _over_batch(g, work)
+    return dx
+
+
+def _conv_dw(x, g, geometry: Geometry):
+    groups, channels = geometry.groups, x.shape[3] // geometry.groups
+    shape = (groups, g.shape[3] // groups, geometry.kernel[0] * geometry.kernel[1] * channels)
+    sums = {}  # by first image: threads end in any order, but their sums are added in one
+
+    def work(part):
+        sums[part.start] = xp(x).zeros(shape, dtype=x.dtype)
+        for images in _blocks(part, x, geometry):
+            sums[part.start] += _rows(g[images], groups).swapaxes(1, 2) @ _columns(x[images], geometry)
+
+    _over_batch(x, work)
+    dw = sum(sums[start] for start in sorted(sums)).reshape(g.shape[3], *geometry.kernel, channels)
+    return xp(x).ascontiguousarray(_from_nhwc(dw))
+
+
+def _matrix(w, groups: int):
+    """w (K, C, R, S) as one matrix per group, (groups, K / groups, R S C)."""
+    return _nhwc(w).reshape(groups, w.shape[0] // groups, -1)
+
+
+def _rows(a, groups: int):
+    """(N, H, W, C) as one matrix per group, (groups, N H W, C / groups): a view where a is contiguous."""
+    n, height, width, channels = a.shape
+    return a.reshape(n * height * width, groups, channels // groups).swapaxes(0, 1)
+
+
+def _matmul(a, b, out):
+    """out = a b, where the host writes straight into a view."""
+    if on_host(a):
+        xp(a).matmul(a, b, out=out)
+    else:
+        out[...] = a @ b
+
+
+def _columns(x, geometry: Geometry):
+    """im2col: x (N, H, W, C) to one matrix per group, (groups, N P Q, R S C / groups)."""
+    windows = _windows(_padded(x, geometry), geometry)
+    rows, columns = windows[..., 0, 0, 0, 0].size, windows[0, 0, 0, ..., 0, :].size
+    return windows.transpose(5, 0, 1, 2, 3, 4, 6).reshape(geometry.groups, rows, columns)
+
+
+def _add_columns(dcols, dx, geometry: Geometry) -> None:
+    """col2im: add (groups, N P Q, R S C / groups) to the windows' positions in dx (N, H, W, C)."""
+    (R, S), (height, width) = geometry.kernel, geometry.inside
+    n, _, _, channels = dx.shape
+    dcols = dcols.reshape(geometry.groups, n, *geometry.out, R, S, channels // geometry.groups)
+    dcols = dcols.transpose(1, 2, 3, 4, 5, 0, 6)
+    padded = xp(dx).zeros((n, *geometry.extent, channels), dtype=dx.dtype)
+    windows = _windows(padded, geometry)
+    # Taps less than a stride apart never meet at the same position, so they are added in one go.
+    high, wide = (s if d == 1 else 1 for s, d in zip(geometry.stride, geometry.dilation))
+    for r in range(0, R, high):
+        for s in range(0, S, wide):
+            windows[:, :, :, r:r + high, s:s + wide] += dcols[:, :, :, r:r + high, s:s + wide]
+    top, left = geometry.padding
+    dx[:, :height, :width] = padded[:, top:top + height, left:left + width]
+
+
+def _padded(x, geometry: Geometry):
+    """What the windows cover of x (N, H, W, C) between its zeros; x's own memory where nothing is padded."""
+    (top, left), (height, width) = geometry.padding, geometry.inside
+    if geometry.extent == (height, width):
+        return x[:, :height, :width]
+    padded = xp(x).zeros((x.shape[0], *geometry.extent, x.shape[3]), dtype=x.dtype)
+    padded[:, top:top + height, left:left + width] = x[:, :height, :width]
+    return padded
+
+
+def _windows(padded, geometry: Geometry):
+    """The overlapping view (N, P, Q, R, S, groups, C / groups) of a padded (N, H, W, C)."""
+    n, _, _, channels = padded.shape
+    images, down, right, step = padded.strides
+    (sh, sw), (dh, dw), width = geometry.stride, geometry.dilation, channels // geometry.groups
+    shape = (n, *geometry.out, *geometry.kernel, geometry.groups, width)
+    strides = (images, sh * down, sw * right, dh * down, dw * right, width * step, step)
+    return xp(padded).lib.stride_tricks.as_strided(padded, shape, strides)
+
+
+def _over_batch(a, work) -> None:
+    """work(slice) for slices of the batch, one per thread on the host, all of it at once on a device."""
+    if on_host(a):
+        parallel(a.shape[0], work)
+    else:
+        work(slice(0, a.shape[0]))
+
+
+def _blocks(part: slice, x, geometry: Geometry):
+    """Cut a slice of the batch so that the columns of a block stay in the cache; a device takes it whole."""
+    columns = geometry.kernel[0] * geometry.kernel[1] * x.shape[3]
+    rows = max(BLOCK_ROWS, BLOCK_NUMBERS // columns)
+    block = max(1, rows // (geometry.out[0] * geometry.out[1])) if on_host(x) else x.shape[0]
+    for start in range(part.start, part.stop, max(1, block)):
+        yield slice(start, min(start + block, part.stop))

@@ -1,0 +1,152 @@
+"""What a dataset is: samples by index, their labels, and what a model must know of them.
+
+Every format ends in one `Dataset` over some `Samples`: an array in memory, bytes turned to floats on the way out, or files
+that are decoded when asked for. The checks that hold for all of them (labels, lengths, finiteness) live here.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from scratchgan.data.seeds import generator
+from scratchgan.errors import UserError
+
+MAX_CLASSES = 65536  # models allocate a row per class, so a stray label such as 10**9 must not pass as a class count
+
+
+class Samples(Protocol):
+    """Where samples come from. A float32 array (N, *shape) is one as it stands."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """The samples at `indices` (int64, each in [0, N)): a fresh float32 array (len(indices), *shape)."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a model needs to know of data.
+
+    shape: of one sample, (C, H, W) for images and (D,) for points.
+    low, high: bounds of its values, -1 and 1 for images, minus and plus infinity for points.
+    classes: number of classes, None without labels. class_names: one name a class where the data has them.
+    """
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+class Modes(NamedTuple):
+    """The true modes of a Gaussian mixture: means (K, D), and the standard deviation sigma of each coordinate."""
+
+    means: np.ndarray
+    sigma: float
+
+
+class Dataset:
+    """N samples of one Spec, with integer labels in [0, spec.classes) where the data has them.
+
+    name: what was loaded. labels: int64 (N,) or None. modes: the Modes of a generated mixture, else None.
+    """
+
+    def __init__(self, name: str, spec: Spec, samples: Samples, labels: np.ndarray | None = None,
+                 modes: Modes | None = None) -> None:
+        if len(samples) == 0:
+            raise UserError(f"{name}: holds no samples, expected at least one")
+        self.name, self.spec, self.modes = name, spec, modes
+        self.labels = None if labels is None else _checked_labels(name, labels, len(samples), spec.classes)
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def get(self, indices) -> np.ndarray:
+        """The samples at `indices` (integers in [0, N), one axis): a new float32 array (len(indices), *spec.shape).
+
+        Raises IndexError outside [0, N), TypeError for anything but integers, UserError for an unreadable file of a folder.
+        """
+        return self._samples[self._checked_indices(indices)]
+
+    def subset(self, indices) -> Dataset:
+        """The dataset of the samples at `indices`, in that order; nothing is copied but labels."""
+        indices = self._checked_indices(indices)
+        labels = None if self.labels is None else self.labels[indices]
+        return Dataset(self.name, self.spec, _Chosen(self._samples, indices), labels, self.modes)
+
+    def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """(train, held-out): disjoint, together everything, round(held_out * N) held out.
+
+        Stratified where there are labels: a class of n samples gives floor or ceiling of its share n * (held-out size) / N.
+        Raises UserError where a side would be empty.
+        """
+        n = len(self)
+        m = round(held_out * n) if 0 < held_out < 1 else 0
+        if not 0 < m < n:
+            raise UserError(f"{self.name}: held_out={held_out} of {n} samples leaves one side empty, "
+                            "expected a fraction in (0, 1) with samples on both sides")
+        order = generator(seed, "split").permutation(n)
+        if self.labels is not None:
+            order = order[np.argsort(self.labels[order], kind="stable")]
+        # m of n evenly spaced places: any run of k places, so any class of the sorted order, holds m k / n of them to within 1.
+        places = np.arange(n, dtype=np.int64)
+        chosen = (places + 1) * m // n > places * m // n
+        return self.subset(np.sort(order[~chosen])), self.subset(np.sort(order[chosen]))
+
+    def _checked_indices(self, indices) -> np.ndarray:
+        indices = np.asarray(indices)
+        if indices.size == 0:
+            indices = indices.astype(np.int64)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu":
+            raise TypeError(f"{self.name}: indices must be integers along one axis, "
+                            f"found dtype {indices.dtype} and shape {indices.shape}")
+        outside = (indices < 0) | (indices >= len(self))
+        if outside.any():
+            raise IndexError(f"{self.name}: index {indices[outside][0]} is outside [0, {len(self)})")
+        return indices.astype(np.int64)
+
+
+class _Chosen:
+    """Samples of `source` at `indices`."""
+
+    def __init__(self, source: Samples, indices: np.ndarray) -> None:
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        return self._source[self._indices[indices]]
+
+
+def count_classes(name: str, labels: np.ndarray) -> int:
+    """Largest label plus one; UserError past MAX_CLASSES, or where labels are no integers."""
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{name}: labels have dtype {labels.dtype}, expected integers")
+    classes = int(labels.max(initial=0)) + 1
+    if classes > MAX_CLASSES:
+        raise UserError(f"{name}: label {classes - 1} found, expected class numbers below {MAX_CLASSES}")
+    return classes
+
+
+def check_finite(name: str, samples: np.ndarray) -> None:
+    """UserError with the index of the first sample that holds NaN or infinity."""
+    finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
+    if not finite.all():
+        raise UserError(f"{name}: sample {int(np.argmin(finite))} holds NaN or infinity, expected finite values")
+
+
+def _checked_labels(name: str, labels: np.ndarray, n: int, classes: int | None) -> np.ndarray:
+    if labels.shape != (n,):
+        raise UserError(f"{name}: labels have shape {labels.shape}, expected one label for each of {n} samples")
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{name}: labels have dtype {labels.dtype}, expected integers")
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise UserError(f"{name}: label {labels[first]} of sample {first}, expected class numbers in [0, {classes})")
+    return labels.astype(np.int64)

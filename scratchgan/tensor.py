@@ -1,0 +1,301 @@
+"""The engine: reverse-mode differentiation of any order, in one file.
+
+A `Tensor` is a thin handle on an array and on the `Node` that made it. Calling an `Op` runs its forward on arrays and, while
+gradients are recorded, leaves a node behind. Nodes are numbered as they are made, so the numbers are a topological order:
+`grad` walks them downwards, from the outputs to the oldest goal, and hands each op the cotangent of its output.
+
+A vector-Jacobian product (VJP) is one formula per argument, and its parameters say what it reads:
+
+    @Op
+    def mul(a, b):
+        return a * b
+
+    mul.vjp(a=lambda g, b: g * b,
+            b=lambda g, a: g * a)
+
+`g` is the cotangent of the output. Other names mean an argument, a keyword of the call, `out` (the result) or `shape` (the shape
+of the argument whose VJP this is). What no needed formula names, the graph does not hold.
+
+The formulas run on raw arrays in a first-order sweep, which costs no wrapping, and on Tensors under `create_graph=True`, where
+they are recorded like any other computation. Hence every derivative of every op exists with nothing more to write.
+
+An array that backward is going to read must not change before; `inplace.py` sees to that.
+"""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import update_wrapper
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from scratchgan import inplace
+from scratchgan.backend import xp
+from scratchgan.inplace import clock
+from scratchgan.recording import state
+
+FREED = ("freed",)
+
+
+class Node:
+    """One recorded call: what made it, what its VJPs will read, and the nodes of its arguments."""
+    __slots__ = ("id", "op", "parents", "saved", "kw", "cache", "shape", "dtype", "__weakref__")
+
+    def __init__(self, op, parents, saved, kw, cache, shape, dtype):
+        self.id = next(clock)
+        self.op = op
+        self.parents = parents      # one per argument, None for a constant
+        self.saved = saved          # the arguments and, last, the output; None for each that no VJP reads
+        self.kw = kw
+        self.cache = cache          # what a fused op's fast VJP wants to find again
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def release(self) -> None:
+        """Let go of every array and of the nodes below; a later visit raises."""
+        self.parents, self.saved, self.cache = (), FREED, None
+
+
+class Leaf(Node):
+    """Where a graph begins: a tensor that was made with `requires_grad=True`. Gradients accumulate in `grad`."""
+    __slots__ = ("grad",)
+
+    def __init__(self, array):
+        super().__init__(None, (), (), {}, None, array.shape, array.dtype)
+        self.grad: Tensor | None = None
+
+
+class _Formula:
+    """A VJP together with the way from a node to the values that its parameters name."""
+    __slots__ = ("function", "pick", "reads", "keywords", "wants_shape")
+
+    def __init__(self, function: Callable, names: list[str]):
+        self.function = function
+        self.reads = [r for r in list(inspect.signature(function).parameters)[1:]]
+        places = {name: i for i, name in enumerate([*names, "out"])}
+        indices = [places[r] for r in self.reads if r in places]
+        self.pick = itemgetter(*indices) if len(indices) > 1 else itemgetter(slice(indices[0], indices[0] + 1)) if indices else None
+        self.wants_shape = "shape" in self.reads
+        self.keywords = [r for r in self.reads if r not in places and r != "shape"]
+
+    def __call__(self, g, saved, node: Node, i: int):
+        if self.wants_shape or self.keywords:
+            more = {k: node.kw[k] for k in self.keywords}
+            if self.wants_shape:
+                more["shape"] = node.parents[i].shape
+            return self.function(g, *(self.pick(saved) if self.pick else ()), **more)
+        return self.function(g, *self.pick(saved)) if self.pick else self.function(g)
+
+
+class Op:
+    """A differentiable function of arrays. Positional parameters are arrays, keyword-only parameters are settings.
+
+    Called on arrays it returns an array; called on at least one Tensor it returns a Tensor. `broadcasts=True` lets VJPs answer in the
+    shape and dtype of the output; the engine sums and casts them down to the argument's.
+    """
+    caches = False                  # whether forward returns (result, cache)
+
+    def __init__(self, forward: Callable, *, broadcasts: bool = False):
+        update_wrapper(self, forward)
+        self.name, self.forward, self.broadcasts = forward.__name__.rstrip("_"), forward, broadcasts
+        parameters = inspect.signature(forward).parameters.values()
+        self.names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        self.formulas: list[_Formula | None] = [None] * len(self.names)
+        self.differentiable = False
+        self._keeps: dict[int, tuple] = {}
+
+    def vjp(self, **formulas: Callable) -> None:
+        """Give the VJP of each differentiable argument, by the argument's name."""
+        self.differentiable = True
+        for name, function in formulas.items():
+            self.formulas[self.names.index(name)] = _Formula(function, self.names)
+
+    def saves(self, live: int, count: int) -> list[bool]:
+        """Which of the arguments and, last, the output are read by the VJPs of the arguments in the bit mask `live`."""
+        read = {r for i, f in enumerate(self.formulas) if f and live >> i & 1 for r in f.reads}
+        return [name in read for name in [*self.names[:count], "out"]]
+
+    def __call__(self, *args, **kw):
+        values, parents, live, bit, traced = [], [], 0, 1, False
+        for a in args:
+            if isinstance(a, Tensor):
+                traced = True
+                values.append(a._array)
+                node = a._node
+                parents.append(node)
+                if node is not None:
+                    live |= bit
+            else:
+                values.append(a)
+                parents.append(None)
+            bit += bit
+        cache = None
+        try:
+            out = self.forward(*values, **kw)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(error, self, values) from None
+        if not traced:
+            return out[0] if self.caches else out
+        if self.caches:
+            out, cache = out
+        if out.__class__ is not np.ndarray and isinstance(out, np.generic):
+            out = np.asarray(out)
+        if not live or not state.recording or not self.differentiable:
+            return Tensor(out)
+        keep = self._keeps.get(live)
+        if keep is None or len(keep) != len(values) + 1:
+            keep = self._keeps[live] = self.saves(live, len(values))
+        values.append(out)
+        saved = [v if k else None for v, k in zip(values, keep)]
+        node = Node(self, parents, saved, kw, cache, out.shape, out.dtype)
+        if inplace.exposed:
+            inplace.remember(node)
+        return Tensor(out, node)
+
+    def backward(self, node: Node, g, need: list[bool], create_graph: bool) -> list:
+        """The cotangent of each needed argument, None for the others."""
+        saved = rewrapped(node) if create_graph else node.saved
+        result = []
+        for i, wanted in enumerate(need):
+            if not wanted:
+                result.append(None)
+                continue
+            formula = self.formulas[i]
+            if formula is None:
+                raise TypeError(f"{self.name} has no derivative in its argument {self.names[i]!r}")
+            result.append(formula(g, saved, node, i))
+        return result
+
+
+class Variadic(Op):
+    """An op of any number of arrays with one VJP, `formula(g, i, inputs, **keywords)`: the cotangent of argument number i.
+
+    `inputs` are the arguments' shapes or, with `reads=True`, the arguments themselves.
+    """
+
+    def vjp(self, formula: Callable, *, reads: bool) -> None:
+        self.differentiable, self.formula, self.reads, self.caches = True, formula, reads, True
+        self.forward = _with_shapes(self.forward)
+
+    def saves(self, live: int, count: int) -> list[bool]:
+        return [self.reads] * count + [False]
+
+    def backward(self, node: Node, g, need: list[bool], create_graph: bool) -> list:
+        inputs = node.cache if not self.reads else rewrapped(node) if create_graph else node.saved
+        return [self.formula(g, i, inputs, **node.kw) if w else None for i, w in enumerate(need)]
+
+
+def _with_shapes(forward: Callable) -> Callable:
+    def run(*arrays, **kw):
+        return forward(*arrays, **kw), [a.shape for a in arrays]
+    return run
+
+
+def _explained(error: Exception, op: Op, values: list) -> Exception:
+    """The same kind of error, with the op's name and the arguments' shapes in front."""
+    shown = ", ".join(f"{tuple(v.shape)} {v.dtype}" if hasattr(v, "shape") else repr(v) for v in values)
+    return type(error)(f"{op.name}({shown}): {error}")
+
+
+def rewrapped(node: Node) -> list:
+    """What the node saved, as Tensors that are tied to the graph again."""
+    nodes = [*node.parents, node]
+    return [Tensor(a, n) if n is not None and a is not None else a for a, n in zip(node.saved, nodes)]
+
+
+class Tensor:
+    """An array that remembers how it was made. Operators and the usual methods are attached by `scratchgan.methods`."""
+    __slots__ = ("_array", "_node", "__weakref__")
+    __array_ufunc__ = None          # ndarray + Tensor asks the Tensor
+
+    def __init__(self, array, node: Node | None = None):
+        self._array = array
+        self._node = node
+
+    @property
+    def data(self):
+        """The array itself (NumPy or CuPy). A write to it after a graph has saved it makes that graph's backward raise."""
+        inplace.expose(self._array)
+        return self._array
+
+    @data.setter
+    def data(self, array) -> None:
+        array = array._array if isinstance(array, Tensor) else array
+        if tuple(array.shape) != self.shape:
+            raise ValueError(f"data: shape {tuple(array.shape)} does not replace {self.shape}")
+        inplace.wrote(self._array)
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self):
+        return self._array.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad: can be set on leaf tensors only; use detach()")
+        if wanted and self.dtype.kind not in "fc":
+            raise RuntimeError(f"requires_grad: only floating-point tensors have gradients, not {self.dtype}")
+        if wanted != self.requires_grad:
+            self._node = Leaf(self._array) if wanted else None
+
+    @property
+    def is_leaf(self) -> bool:
+        return self._node is None or self._node.op is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has accumulated here; None before, and on tensors that are no leaves."""
+        return self._node.grad if isinstance(self._node, Leaf) else None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if not isinstance(self._node, Leaf):
+            raise RuntimeError("grad: only a leaf tensor with requires_grad=True holds a gradient")
+        if value is not None and value.shape != self.shape:
+            raise ValueError(f"grad: shape {value.shape} is not the tensor's {self.shape}")
+        self._node.grad = value
+
+@Op
+def alias(x):
+    return x
+
+
+@Op
+def cast(x, *, dtype):
+    return x.astype(dtype)
+
+
+@Op
+def sum_to(x, *, shape):
+    """Sum over the axes along which `shape` was broadcast: the adjoint of `expand_to`."""
+    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
+    return x.sum(axis=axes, keepdims=True) if axes else x
+
+
+@Op
+def expand_to(x, *, shape):
+    """Repeat along axes of size 1 and new leading axes, without copying."""
+    return xp(x).broadcast_to(x, shape)
+
+
+alias.vjp(x=lambda g: g)
+cast.vjp(x=lambda g: g)             # the sweep casts every cotangent to its argument's dtype
+sum_to.vjp(x=lambda g, shape: expand_to(g, shape=shape))
+expand_to.vjp(x=lambda g, shape: sum_to(g, shape=shape))

