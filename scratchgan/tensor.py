@@ -86,7 +86,7 @@ class _Formula:
 
     def __call__(self, g, saved, node: Node, i: int):
         if self.wants_shape or self.keywords:
-            more = {k: node.kw[k] for k in self.keywords}
+            more = {k: node.kw[k] if k in node.kw else node.op.defaults[k] for k in self.keywords}
             if self.wants_shape:
                 more["shape"] = node.parents[i].shape
             return self.function(g, *(self.pick(saved) if self.pick else ()), **more)

@@ -14,6 +14,7 @@ from scratchgan.data.dataset import Dataset, Modes, Spec
 from scratchgan.data.digits import digits, mnist5k
 from scratchgan.data.folder import load_folder
 from scratchgan.data.idx import load_idx
+from scratchgan.data.images import check_image_size
 from scratchgan.data.npz import load_npz
 from scratchgan.data.points import grid, ring, swissroll
 from scratchgan.errors import UserError
@@ -35,9 +36,11 @@ def load(name_or_path: str | os.PathLike[str], size: int | None = None, seed: in
     Raises UserError, one line, for whatever is wrong with name, arguments or files.
     """
     name = os.fspath(name_or_path)
-    idx = name not in IMAGES | POINTS and _is_idx(name)
-    if labels is not None and not idx:
-        raise UserError(f"labels={os.fspath(labels)!r}: only an IDX file takes a file of labels, found {name}")
+    check_image_size(size)
+    if name not in IMAGES and name not in POINTS and _is_idx(name):
+        return load_idx(name, None if labels is None else os.fspath(labels), size)
+    if labels is not None:
+        raise UserError(f"labels={os.fspath(labels)!r}: only an IDX file takes a file of labels, found {name!r}")
     if name in POINTS:
         if size is not None:
             raise UserError(f"size={size}: only images have a size, found the points of {name}")
@@ -46,21 +49,23 @@ def load(name_or_path: str | os.PathLike[str], size: int | None = None, seed: in
         return IMAGES[name](size)
     if os.path.isdir(name):
         return load_cifar(name, size) if batch_files(name) else load_folder(name, size)
-    if not os.path.isfile(name):
-        raise _unknown(name)
-    if name.lower().endswith(".npz"):
-        return load_npz(name, size)
-    if name.lower().endswith(".bin"):
-        return load_cifar(name, size)
-    if idx:
-        return load_idx(name, None if labels is None else os.fspath(labels), size)
-    raise UserError(f"{name}: unknown format, expected .npz, CIFAR-10's .bin, IDX (idx or ubyte in the name, or .gz), "
-                    "or a folder of images")
+    return _load_file(name, size)
 
 
 def _is_idx(path: str) -> bool:
     name = os.path.basename(path).lower()
-    return "idx" in name or "ubyte" in name or name.endswith(".gz")
+    return os.path.isfile(path) and ("idx" in name or "ubyte" in name or name.endswith(".gz"))
+
+
+def _load_file(path: str, size: int | None) -> Dataset:
+    if not os.path.isfile(path):
+        raise _unknown(path)
+    if path.lower().endswith(".npz"):
+        return load_npz(path, size)
+    if path.lower().endswith(".bin"):
+        return load_cifar(path, size)
+    raise UserError(f"{path}: unknown format, expected .npz, CIFAR-10's .bin, IDX (idx or ubyte in the name, or .gz), "
+                    "or a folder of images")
 
 
 def _unknown(name: str) -> UserError:

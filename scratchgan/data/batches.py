@@ -16,8 +16,9 @@ class Batches:
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0) -> None:
-        if not 1 <= batch_size <= len(dataset):
-            raise UserError(f"batch_size={batch_size}: expected 1 to {len(dataset)}, the number of samples of {dataset.name}")
+        if not _is_count(batch_size) or not 1 <= batch_size <= len(dataset):
+            raise UserError(f"batch_size={batch_size!r}: expected an integer from 1 to {len(dataset)}, "
+                            f"the number of samples of {dataset.name}")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.steps_per_epoch = len(dataset) // batch_size
         self._drawn = 0
@@ -43,7 +44,7 @@ class Batches:
 
     def state_dict(self) -> dict[str, int]:
         """What `load_state_dict` needs to go on with the very next batch: four integers, fit for JSON."""
-        return {"drawn": self._drawn, "seed": self.seed, "batch_size": self.batch_size, "samples": len(self.dataset)}
+        return {"drawn": self._drawn, "seed": int(self.seed), "batch_size": self.batch_size, "samples": len(self.dataset)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where `state` was taken. The seed comes from the state; batch size and number of samples must be the same,

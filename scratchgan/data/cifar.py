@@ -32,6 +32,8 @@ def load_cifar(path: str, size: int | None = None) -> Dataset:
     Raises UserError for an empty file, a length that is no multiple of 3073, or a label above 9.
     """
     files = batch_files(path) if os.path.isdir(path) else [path]
+    if not files:
+        raise UserError(f"{path}: holds no data_batch_1.bin or other batch, expected CIFAR-10's binary version")
     records = np.concatenate([_read_records(file) for file in files])
     return image_dataset(path, records[:, 1:].reshape(-1, 3, 32, 32), size, records[:, 0], CLASSES)
 

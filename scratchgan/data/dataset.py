@@ -125,8 +125,7 @@ class _Chosen:
 
 def count_classes(name: str, labels: np.ndarray) -> int:
     """Largest label plus one; UserError past MAX_CLASSES, or where labels are no integers."""
-    if labels.dtype.kind not in "iu":
-        raise UserError(f"{name}: labels have dtype {labels.dtype}, expected integers")
+    _check_integers(name, labels)
     classes = int(labels.max(initial=0)) + 1
     if classes > MAX_CLASSES:
         raise UserError(f"{name}: label {classes - 1} found, expected class numbers below {MAX_CLASSES}")
@@ -143,10 +142,14 @@ def check_finite(name: str, samples: np.ndarray) -> None:
 def _checked_labels(name: str, labels: np.ndarray, n: int, classes: int | None) -> np.ndarray:
     if labels.shape != (n,):
         raise UserError(f"{name}: labels have shape {labels.shape}, expected one label for each of {n} samples")
-    if labels.dtype.kind not in "iu":
-        raise UserError(f"{name}: labels have dtype {labels.dtype}, expected integers")
+    _check_integers(name, labels)
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
         first = int(np.argmax(outside))
         raise UserError(f"{name}: label {labels[first]} of sample {first}, expected class numbers in [0, {classes})")
     return labels.astype(np.int64)
+
+
+def _check_integers(name: str, labels: np.ndarray) -> None:
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{name}: labels have dtype {labels.dtype}, expected integers")

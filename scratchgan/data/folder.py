@@ -7,7 +7,7 @@ import numpy as np
 
 from scratchgan.data.dataset import Dataset, Spec
 from scratchgan.data.files import reading
-from scratchgan.data.images import check_image_size, decode, to_unit
+from scratchgan.data.images import decode, to_unit
 from scratchgan.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -23,8 +23,7 @@ def load_folder(path: str, size: int | None = None) -> Dataset:
     folder of something else is refused at once; the others when their turn comes.
     Raises UserError for a folder without pictures, pictures beside class folders, and files that are no image.
     """
-    check_image_size(size)
-    size = size or DEFAULT_SIZE
+    size = DEFAULT_SIZE if size is None else size
     direct, folders = _list(path)
     by_class = {folder: files for folder in folders if (files := _list(os.path.join(path, folder))[0])}
     if direct and by_class:

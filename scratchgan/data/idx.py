@@ -53,10 +53,8 @@ def read_idx(path: str, axes: int) -> np.ndarray:
         if expected > room:
             raise _wrong_length(path, shape, f"{'at most ' if zipped else ''}{room}")
         data = read_at_most(stream, expected + 1)
-    if len(data) < expected:
-        raise _wrong_length(path, shape, str(len(data)))
-    if len(data) > expected:
-        raise _wrong_length(path, shape, "more")
+    if len(data) != expected:
+        raise _wrong_length(path, shape, str(len(data)) if len(data) < expected else "more")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 

@@ -1,13 +1,14 @@
 """Pictures as arrays: (N, C, H, W), C 1 or 3, values in [-1, 1]; decoding, cropping and resizing with Pillow."""
 from __future__ import annotations
 
+import os
 import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from scratchgan.data.dataset import Dataset, Spec, count_classes
-from scratchgan.data.files import reading
+from scratchgan.data.files import MAX_INFLATION, reading
 from scratchgan.errors import UserError
 
 MAX_SIZE = 1024
@@ -41,7 +42,6 @@ def image_dataset(name: str, images: np.ndarray, size: int | None = None, labels
 
     Classes are counted by their names, otherwise by the largest label.
     """
-    check_image_size(size)
     if 0 in images.shape:
         raise UserError(f"{name}: images have shape {images.shape}, expected no axis of length 0")
     if size is not None:
@@ -92,16 +92,28 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 def decode(path: str, size: int) -> np.ndarray:
     """An image file as uint8 RGB (3, size, size), upright by its EXIF orientation.
 
-    Raises UserError for what is no PNG, JPEG, WebP or BMP, is truncated, or is larger than Pillow's limit against
-    decompression bombs (about 89 million pixels).
+    Raises UserError for what is no PNG, JPEG, WebP or BMP, is truncated, declares more pixels than its bytes can hold, or
+    is larger than Pillow's limit against decompression bombs (about 89 million pixels).
     """
     with reading(path, "image"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is no concern of a training run
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as image:
+            _check_pixels(path, image.size)
             image.draft(None, (2 * size, 2 * size))  # JPEG only: decode at 1/2, 1/4 or 1/8 where that is still ample
             upright = ImageOps.exif_transpose(image)
             return np.asarray(fit(_rgb(upright), size)).transpose(2, 0, 1)
+
+
+def _check_pixels(path: str, size: tuple[int, int]) -> None:
+    """UserError where a header lies: a deflated byte holds at most 1032 bytes of 8 pixels, and other formats hold less.
+
+    (Lossless WebP alone could hold more, in pictures of a single colour.)
+    """
+    width, height = size
+    held = os.path.getsize(path)
+    if width * height > 8 * MAX_INFLATION * held:
+        raise UserError(f"{path}: declares {width} x {height} pixels, more than its {held} bytes can hold")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -110,7 +122,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int32).clip(0, 65535)
         image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-    elif "A" in image.mode.upper() and image.mode != "LAB" or "transparency" in image.info:
+    elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")

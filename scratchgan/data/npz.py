@@ -33,11 +33,11 @@ def load_npz(path: str, size: int | None = None) -> Dataset:
     bad sample's index), and labels of another length.
     """
     samples, labels = _read_arrays(path)
-    if 0 in samples.shape:
-        raise UserError(f"{path}: samples have shape {samples.shape}, expected no axis of length 0")
+    if samples.ndim < 2 or 0 in samples.shape:
+        raise UserError(f"{path}: samples have shape {samples.shape}, expected at least 2 axes and none of length 0")
     if samples.dtype.kind == "f":
         # float64 beyond float32's range becomes infinity here, which the check then names
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             samples = samples.astype(np.float32)
         check_finite(path, samples)
         if samples.ndim == 2:
@@ -79,7 +79,7 @@ def _in_unit(path: str, images: np.ndarray) -> np.ndarray:
 
 def _read_arrays(path: str) -> tuple[np.ndarray, np.ndarray | None]:
     with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         samples, labels = (next((key for key in wanted if key in keys), None) for wanted in (SAMPLE_KEYS, LABEL_KEYS))
         if samples is None:
             raise UserError(f"{path}: holds {', '.join(keys[:8]) or 'nothing'}, expected samples under {', '.join(SAMPLE_KEYS)}")
