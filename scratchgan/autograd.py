@@ -7,29 +7,27 @@ asked for is never computed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from scratchgan import inplace
 from scratchgan.backend import xp
+from scratchgan.inplace import check_unchanged, exposed, writes
 from scratchgan.recording import set_recording
 from scratchgan.tensor import FREED, Leaf, Node, Op, Tensor, alias, cast, rewrapped, sum_to
 
 
 def _order(nodes: list[Node], oldest: int) -> list[Node]:
     """Everything below `nodes` that is no older than `oldest`, the oldest first."""
-    seen, stack = set(), nodes
+    seen = set(nodes)
+    stack = list(seen)
     while stack:
-        n = stack.pop()
-        if n.id >= oldest and n not in seen:
-            seen.add(n)
-            stack += [p for p in n.parents if p is not None]
-    return sorted(seen, key=_number)
-
-
-def _number(n: Node) -> int:
-    return n.id
+        for p in stack.pop().parents:
+            if p is not None and p not in seen and p.id >= oldest:
+                seen.add(p)
+                stack.append(p)
+    return sorted(seen, key=attrgetter("id"))
 
 
 def _leading_to(goals: set[Node], order: list[Node]) -> set[Node]:
@@ -41,17 +39,9 @@ def _leading_to(goals: set[Node], order: list[Node]) -> set[Node]:
     return path
 
 
-def _fitted(c, parent: Node):
-    """A broadcasting op's cotangent, summed to the shape and cast to the dtype of the argument that it belongs to."""
-    if c.shape != parent.shape:
-        c = sum_to(c, shape=parent.shape)
-    return c if c.dtype == parent.dtype else cast(c, dtype=parent.dtype)
-
-
 def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph: bool, keep: bool) -> dict[Node, Any]:
     """Cotangents of the goals (None: of every leaf), visiting nodes from the newest to the oldest."""
-    oldest = min(n.id for n in goals) if goals else 0
-    order = _order([n for n, _ in seeds], oldest)
+    order = _order([n for n, _ in seeds], min(n.id for n in goals) if goals else 0)
     path = set(order) if goals is None else _leading_to(goals, order)
     gs: dict[Node, Any] = {}
     for n, g in seeds:
@@ -59,26 +49,31 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
     found = {}
     while order:                                        # popping lets go of nodes, and so of memory, on the way
         n = order.pop()
-        if n not in gs or n not in path:
+        g = gs.pop(n, None)
+        if g is None or n not in path:
             continue
-        g = gs.pop(n)
-        if n.op is None or (goals is not None and n in goals):
+        op = n.op
+        if op is None or (goals is not None and n in goals):
             found[n] = g
-        need = [p in path for p in n.parents]
+            if op is None or path.isdisjoint(n.parents):
+                continue
         if n.saved is FREED:
-            raise RuntimeError(f"{n.op.name}: this part of the graph was freed by an earlier backward; "
+            raise RuntimeError(f"{op.name}: this part of the graph was freed by an earlier backward; "
                                "pass retain_graph=True to that call to go through it again")
-        if True not in need:
-            continue
-        if inplace.exposed or inplace.writes.last > n.id:
-            inplace.check_unchanged(n)
-        for p, c in zip(n.parents, n.op.backward(n, g, need, create_graph)):
-            if c is not None:
-                if n.op.broadcasts:
-                    c = _fitted(c, p)
-                gs[p] = gs[p] + c if p in gs else c
+        if exposed or writes.last > n.id:
+            check_unchanged(n)
+        for p, c in zip(n.parents, op.backward(n, g, path, create_graph)):
+            if c is None:
+                continue
+            if op.broadcasts:
+                if c.shape != p.shape:
+                    c = sum_to(c, shape=p.shape)
+                if c.dtype != p.dtype:
+                    c = cast(c, dtype=p.dtype)
+            gs[p] = gs[p] + c if p in gs else c
         if not keep:
-            n.release()
+            n.saved = FREED
+            n.cache = None
     return found
 
 
@@ -161,7 +156,8 @@ class Fused(Op):
     def saves(self, live: int, count: int) -> list[bool]:
         return [True] * count + [False]
 
-    def backward(self, node: Node, g, need: list[bool], create_graph: bool) -> list:
+    def backward(self, node: Node, g, path: set[Node], create_graph: bool) -> list:
+        need = [p in path for p in node.parents]
         if self.fast_vjp and not create_graph:
             return self.fast_vjp(g, node.cache, need, *node.saved[:-1], **node.kw)
         with set_recording(True):

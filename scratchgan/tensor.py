@@ -26,17 +26,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import update_wrapper
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from scratchgan import inplace
 from scratchgan.backend import xp
-from scratchgan.inplace import clock
+from scratchgan.inplace import clock, exposed
 from scratchgan.recording import state
 
-FREED = ("freed",)
+FREED = ("freed",)               # stands in `saved` once backward has been through a node
 
 
 class Node:
@@ -57,10 +57,6 @@ class Node:
     def ndim(self) -> int:
         return len(self.shape)
 
-    def release(self) -> None:
-        """Let go of every array and of the nodes below; a later visit raises."""
-        self.parents, self.saved, self.cache = (), FREED, None
-
 
 class Leaf(Node):
     """Where a graph begins: a tensor that was made with `requires_grad=True`. Gradients accumulate in `grad`."""
@@ -72,25 +68,31 @@ class Leaf(Node):
 
 
 class _Formula:
-    """A VJP together with the way from a node to the values that its parameters name."""
-    __slots__ = ("function", "pick", "reads", "keywords", "wants_shape")
+    """A VJP and what it reads. `call(g, saved, node, i)` fetches the values that its parameters name."""
 
-    def __init__(self, function: Callable, names: list[str]):
-        self.function = function
-        self.reads = [r for r in list(inspect.signature(function).parameters)[1:]]
-        places = {name: i for i, name in enumerate([*names, "out"])}
-        indices = [places[r] for r in self.reads if r in places]
-        self.pick = itemgetter(*indices) if len(indices) > 1 else itemgetter(slice(indices[0], indices[0] + 1)) if indices else None
-        self.wants_shape = "shape" in self.reads
-        self.keywords = [r for r in self.reads if r not in places and r != "shape"]
+    def __init__(self, function: Callable, op: Op):
+        names = [*op.names, "out"]
+        self.reads = list(inspect.signature(function).parameters)[1:]
+        arrays = [names.index(r) for r in self.reads if r in names]
+        settings = [r for r in self.reads if r not in names and r != "shape"]
+        if settings or "shape" in self.reads:
+            def call(g, saved, node, i):
+                found = {k: node.kw[k] if k in node.kw else op.defaults[k] for k in settings}
+                if "shape" in self.reads:
+                    found["shape"] = node.parents[i].shape
+                return function(g, *[saved[k] for k in arrays], **found)
+        elif not arrays:                # the common cases, without a list: this is the hot path of small tensors
+            def call(g, saved, node, i):
+                return function(g)
+        elif len(arrays) == 1:
+            k = arrays[0]
 
-    def __call__(self, g, saved, node: Node, i: int):
-        if self.wants_shape or self.keywords:
-            more = {k: node.kw[k] if k in node.kw else node.op.defaults[k] for k in self.keywords}
-            if self.wants_shape:
-                more["shape"] = node.parents[i].shape
-            return self.function(g, *(self.pick(saved) if self.pick else ()), **more)
-        return self.function(g, *self.pick(saved)) if self.pick else self.function(g)
+            def call(g, saved, node, i):
+                return function(g, saved[k])
+        else:
+            def call(g, saved, node, i):
+                return function(g, *[saved[k] for k in arrays])
+        self.call = call
 
 
 class Op:
@@ -109,13 +111,13 @@ class Op:
         self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         self.formulas: list[_Formula | None] = [None] * len(self.names)
         self.differentiable = False
-        self._keeps: dict[int, tuple] = {}
+        self._drops: dict[int, tuple[int, ...]] = {}
 
     def vjp(self, **formulas: Callable) -> None:
         """Give the VJP of each differentiable argument, by the argument's name."""
         self.differentiable = True
         for name, function in formulas.items():
-            self.formulas[self.names.index(name)] = _Formula(function, self.names)
+            self.formulas[self.names.index(name)] = _Formula(function, self)
 
     def saves(self, live: int, count: int) -> list[bool]:
         """Which of the arguments and, last, the output are read by the VJPs of the arguments in the bit mask `live`."""
@@ -145,32 +147,38 @@ class Op:
             return out[0] if self.caches else out
         if self.caches:
             out, cache = out
-        if out.__class__ is not np.ndarray and isinstance(out, np.generic):
+        if out.__class__ is not ndarray and isinstance(out, np.generic):
             out = np.asarray(out)
         if not live or not state.recording or not self.differentiable:
             return Tensor(out)
-        keep = self._keeps.get(live)
-        if keep is None or len(keep) != len(values) + 1:
-            keep = self._keeps[live] = self.saves(live, len(values))
         values.append(out)
-        saved = [v if k else None for v, k in zip(values, keep)]
-        node = Node(self, parents, saved, kw, cache, out.shape, out.dtype)
-        if inplace.exposed:
+        drops = self._drops.get(live + bit)
+        if drops is None:
+            drops = self._find_drops(live, bit)
+        for i in drops:
+            values[i] = None
+        node = Node(self, parents, values, kw, cache, out.shape, out.dtype)
+        if exposed:
             inplace.remember(node)
         return Tensor(out, node)
 
-    def backward(self, node: Node, g, need: list[bool], create_graph: bool) -> list:
-        """The cotangent of each needed argument, None for the others."""
+    def _find_drops(self, live: int, bit: int) -> tuple[int, ...]:
+        """Which of the arguments and, last, the output no VJP will read. `bit` is one past the last argument's."""
+        keep = self.saves(live, bit.bit_length() - 1)
+        drops = self._drops[live + bit] = tuple(i for i, k in enumerate(keep) if not k)
+        return drops
+
+    def backward(self, node: Node, g, path: set[Node], create_graph: bool) -> list:
+        """The cotangents of the arguments whose nodes are in `path`, None for the others."""
         saved = rewrapped(node) if create_graph else node.saved
         result = []
-        for i, wanted in enumerate(need):
-            if not wanted:
+        for i, p in enumerate(node.parents):
+            if p not in path:
                 result.append(None)
-                continue
-            formula = self.formulas[i]
-            if formula is None:
+            elif self.formulas[i] is None:
                 raise TypeError(f"{self.name} has no derivative in its argument {self.names[i]!r}")
-            result.append(formula(g, saved, node, i))
+            else:
+                result.append(self.formulas[i].call(g, saved, node, i))
         return result
 
 
@@ -187,9 +195,9 @@ class Variadic(Op):
     def saves(self, live: int, count: int) -> list[bool]:
         return [self.reads] * count + [False]
 
-    def backward(self, node: Node, g, need: list[bool], create_graph: bool) -> list:
+    def backward(self, node: Node, g, path: set[Node], create_graph: bool) -> list:
         inputs = node.cache if not self.reads else rewrapped(node) if create_graph else node.saved
-        return [self.formula(g, i, inputs, **node.kw) if w else None for i, w in enumerate(need)]
+        return [self.formula(g, i, inputs, **node.kw) if p in path else None for i, p in enumerate(node.parents)]
 
 
 def _with_shapes(forward: Callable) -> Callable:
