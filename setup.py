@@ -1,7 +1,7 @@
 """Package metadata. `kernels/` is installed as scratchgan.kernels: the name `kernels` is taken on PyPI."""
 from pathlib import Path
 
-from setuptools import find_namespace_packages, setup
+from setuptools import find_packages, setup
 
 TEST = ["torch==2.13.0", "triton>=3.6", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6"]
 
@@ -13,9 +13,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=["scratchgan", *(f"scratchgan.{p}" for p in find_namespace_packages("scratchgan")
-                              if not p.startswith("__")),
-              "scratchgan.kernels"],
+    packages=["scratchgan", *(f"scratchgan.{p}" for p in find_packages("scratchgan")), "scratchgan.kernels"],
     package_dir={"scratchgan": "scratchgan", "scratchgan.kernels": "kernels"},
     install_requires=["numpy>=2.0", "pillow>=10", "matplotlib>=3.8", "tqdm>=4.65", "safetensors>=0.4.3"],
     extras_require={
