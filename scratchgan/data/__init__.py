@@ -1,7 +1,7 @@
-"""Data: `load` by name or from a file, `Dataset.split`, and `Batches` for training. Host memory and NumPy only.
+"""Data: `load` by name or from a file, `Dataset.split`, `Batches` for training; host memory and NumPy only.
 
-Images are (C, H, W) in [-1, 1], points (D,); both float32. Each format is one file: digits and points (named sets), idx, cifar,
-npz, folder.
+Images are (C, H, W) in [-1, 1], points (D,), both float32. Named sets are in digits.py and points.py; each
+file format has its own: idx.py, cifar.py, npz.py, folder.py.
 """
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ POINTS = {"ring": ring, "grid": grid, "swissroll": swissroll}
 
 def load(name_or_path: str | os.PathLike[str], size: int | None = None, seed: int = 0,
          labels: str | os.PathLike[str] | None = None) -> Dataset:
-    """A named set, or a file or folder: IDX (plain or .gz), CIFAR-10 .bin (or the folder of them), .npz, a folder of images.
+    """A named set, IDX (plain or .gz), CIFAR-10's .bin (or a folder of them), .npz, or a folder of images.
 
-    A name wins over a path of that name: write ./digits for the folder. The format's function states shape and value range.
+    A name wins over a path of that name: write ./digits for the folder. Shape and value range are stated by
+    the format's own function.
     size: edge of square images, in pixels; None keeps the data's own (64 for a folder of images).
     seed: of generated points; nothing else depends on it.
     labels: the file of an IDX file's labels, where it is not found by MNIST's naming.
@@ -37,19 +38,18 @@ def load(name_or_path: str | os.PathLike[str], size: int | None = None, seed: in
     """
     name = os.fspath(name_or_path)
     check_image_size(size)
-    if name not in IMAGES and name not in POINTS and _is_idx(name):
+    named = name in IMAGES or name in POINTS
+    if not named and not os.path.exists(name):
+        raise _unknown(name)
+    if not named and _is_idx(name):
         return load_idx(name, None if labels is None else os.fspath(labels), size)
     if labels is not None:
-        raise UserError(f"labels={os.fspath(labels)!r}: only an IDX file takes a file of labels, found {name!r}")
-    if name in POINTS:
-        if size is not None:
-            raise UserError(f"size={size}: only images have a size, found the points of {name}")
-        return POINTS[name](seed)
-    if name in IMAGES:
-        return IMAGES[name](size)
-    if os.path.isdir(name):
-        return load_cifar(name, size) if batch_files(name) else load_folder(name, size)
-    return _load_file(name, size)
+        raise UserError(f"{name}: got labels={os.fspath(labels)!r}, which only IDX images take")
+    if name in POINTS and size is not None:
+        raise UserError(f"{name}: got size={size}, but these are points, expected none")
+    if named:
+        return POINTS[name](seed) if name in POINTS else IMAGES[name](size)
+    return _load_folder_or_file(name, size)
 
 
 def _is_idx(path: str) -> bool:
@@ -57,15 +57,15 @@ def _is_idx(path: str) -> bool:
     return os.path.isfile(path) and ("idx" in name or "ubyte" in name or name.endswith(".gz"))
 
 
-def _load_file(path: str, size: int | None) -> Dataset:
-    if not os.path.isfile(path):
-        raise _unknown(path)
+def _load_folder_or_file(path: str, size: int | None) -> Dataset:
+    if os.path.isdir(path):
+        return load_cifar(path, size) if batch_files(path) else load_folder(path, size)
     if path.lower().endswith(".npz"):
         return load_npz(path, size)
     if path.lower().endswith(".bin"):
         return load_cifar(path, size)
-    raise UserError(f"{path}: unknown format, expected .npz, CIFAR-10's .bin, IDX (idx or ubyte in the name, or .gz), "
-                    "or a folder of images")
+    raise UserError(f"{path}: unknown format, expected .npz, CIFAR-10's .bin, "
+                    "IDX (idx or ubyte in its name, or .gz) or a folder of images")
 
 
 def _unknown(name: str) -> UserError:

@@ -1,4 +1,4 @@
-"""The order of training: shuffled anew each epoch, and a function of (seed, epoch), so a run resumes from one number."""
+"""The order of training: shuffled anew each epoch by (seed, epoch) alone, so resuming takes one count."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,10 +9,10 @@ from scratchgan.errors import UserError
 
 
 class Batches:
-    """Endless batches: next(batches) -> (x, y), x float32 (batch_size, *spec.shape), y int64 (batch_size,) or None.
+    """Endless batches of (x, y): x float32 (batch_size, *spec.shape), y int64 (batch_size,) or None.
 
-    Each epoch is a fresh permutation cut into steps_per_epoch = N // batch_size batches; what is left over sits that epoch out,
-    so every batch has the same size. Raises UserError for a batch size outside [1, N].
+    Each epoch is a fresh permutation cut into steps_per_epoch = N // batch_size batches; what is left over
+    sits that epoch out, so every batch has the same size. Raises UserError for a batch size outside [1, N].
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0) -> None:
@@ -44,14 +44,19 @@ class Batches:
 
     def state_dict(self) -> dict[str, int]:
         """What `load_state_dict` needs to go on with the very next batch: four integers, fit for JSON."""
-        return {"drawn": self._drawn, "seed": int(self.seed), "batch_size": self.batch_size, "samples": len(self.dataset)}
+        return {"drawn": self._drawn, "seed": int(self.seed),
+                "batch_size": self.batch_size, "samples": len(self.dataset)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken. The seed comes from the state; batch size and number of samples must be the same,
-        or the order would be another: UserError."""
+        """Go on where `state` was taken, with its seed.
+
+        Raises UserError where batch size or number of samples differ, since the order would be another, and
+        for anything that `state_dict` does not return.
+        """
         own = self.state_dict()
-        if not isinstance(state, dict) or state.keys() != own.keys() or not all(_is_count(v) for v in state.values()):
-            raise UserError(f"state of batches: found {state!r}, expected integers of at least 0 for {', '.join(own)}")
+        keys_fit = isinstance(state, dict) and state.keys() == own.keys()
+        if not keys_fit or not all(map(_is_count, state.values())):
+            raise UserError(f"state of batches: found {state!r}, expected counts for {', '.join(own)}")
         for key in ("batch_size", "samples"):
             if state[key] != own[key]:
                 raise UserError(f"state of batches: {key} {state[key]}, expected {own[key]} as in this run")
@@ -63,4 +68,4 @@ class Batches:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return type(value) is int and value >= 0

@@ -1,7 +1,8 @@
 """What a dataset is: samples by index, their labels, and what a model must know of them.
 
-Every format ends in one `Dataset` over some `Samples`: an array in memory, bytes turned to floats on the way out, or files
-that are decoded when asked for. The checks that hold for all of them (labels, lengths, finiteness) live here.
+Every format ends in one `Dataset` over some `Samples`: an array in memory, bytes turned to floats on the way
+out, or files that are decoded when asked for. The checks that hold for all of them (labels, lengths,
+finiteness) live here.
 """
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import numpy as np
 from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
 
-MAX_CLASSES = 65536  # models allocate a row per class, so a stray label such as 10**9 must not pass as a class count
+# Models allocate a row per class, so a stray label such as 10**9 must not pass as a number of classes.
+MAX_CLASSES = 65536
 
 
 class Samples(Protocol):
@@ -42,7 +44,7 @@ class Spec:
 
 
 class Modes(NamedTuple):
-    """The true modes of a Gaussian mixture: means (K, D), and the standard deviation sigma of each coordinate."""
+    """The true modes of a Gaussian mixture: means (K, D) and each coordinate's standard deviation sigma."""
 
     means: np.ndarray
     sigma: float
@@ -66,9 +68,10 @@ class Dataset:
         return len(self._samples)
 
     def get(self, indices) -> np.ndarray:
-        """The samples at `indices` (integers in [0, N), one axis): a new float32 array (len(indices), *spec.shape).
+        """The samples at `indices`, integers along one axis: a new float32 array (len(indices), *spec.shape).
 
-        Raises IndexError outside [0, N), TypeError for anything but integers, UserError for an unreadable file of a folder.
+        Raises IndexError outside [0, N), TypeError for anything but integers, and UserError for a file of a
+        folder that cannot be read.
         """
         return self._samples[self._checked_indices(indices)]
 
@@ -81,7 +84,7 @@ class Dataset:
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
         """(train, held-out): disjoint, together everything, round(held_out * N) held out.
 
-        Stratified where there are labels: a class of n samples gives floor or ceiling of its share n * (held-out size) / N.
+        Stratified where there are labels: each class gives its share to within one sample.
         Raises UserError where a side would be empty.
         """
         n = len(self)
@@ -92,7 +95,8 @@ class Dataset:
         order = generator(seed, "split").permutation(n)
         if self.labels is not None:
             order = order[np.argsort(self.labels[order], kind="stable")]
-        # m of n evenly spaced places: any run of k places, so any class of the sorted order, holds m k / n of them to within 1.
+        # m evenly spaced places of n: any k places in a row, and a class is such a row, hold m k / n of them,
+        # rounded down or up.
         places = np.arange(n, dtype=np.int64)
         chosen = (places + 1) * m // n > places * m // n
         return self.subset(np.sort(order[~chosen])), self.subset(np.sort(order[chosen]))
@@ -136,17 +140,17 @@ def check_finite(name: str, samples: np.ndarray) -> None:
     """UserError with the index of the first sample that holds NaN or infinity."""
     finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
     if not finite.all():
-        raise UserError(f"{name}: sample {int(np.argmin(finite))} holds NaN or infinity, expected finite values")
+        raise UserError(f"{name}: sample {np.argmin(finite)} holds NaN or infinity, expected finite values")
 
 
 def _checked_labels(name: str, labels: np.ndarray, n: int, classes: int | None) -> np.ndarray:
     if labels.shape != (n,):
-        raise UserError(f"{name}: labels have shape {labels.shape}, expected one label for each of {n} samples")
+        raise UserError(f"{name}: labels have shape {labels.shape}, expected one for each of {n} samples")
     _check_integers(name, labels)
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
         first = int(np.argmax(outside))
-        raise UserError(f"{name}: label {labels[first]} of sample {first}, expected class numbers in [0, {classes})")
+        raise UserError(f"{name}: sample {first} has label {labels[first]}, expected one in [0, {classes})")
     return labels.astype(np.int64)
 
 

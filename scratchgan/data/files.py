@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from scratchgan.errors import UserError
 
-# No deflate stream holds more bytes per byte than this (zlib's manual, "Maximum Compression Factor"), so a declared length
-# can be judged by the file's size before a byte is unpacked.
+# No deflate stream holds more bytes per byte than this (zlib's technical details, "Maximum Compression
+# Factor"), so a declared length can be judged by the file's size before a byte is unpacked.
 MAX_INFLATION = 1032
 
 _CHUNK = 1 << 20
@@ -18,8 +18,8 @@ _CHUNK = 1 << 20
 def reading(path: str, what: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into a UserError: "`path`: not a readable `what`: ...".
 
-    It catches Exception because decoders (Pillow, zipfile, zlib, NumPy's header parser) answer damaged bytes with nearly any
-    type, SyntaxError, struct.error and MemoryError among them; only decoding of foreign bytes belongs inside.
+    It catches Exception because decoders (Pillow, zipfile, zlib, NumPy's header parser) answer damaged bytes
+    with nearly any type, SyntaxError, struct.error and MemoryError among them; only decoding belongs inside.
     """
     try:
         yield
@@ -28,7 +28,8 @@ def reading(path: str, what: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{path}: not a readable {what}: {_one_line(error.strerror or error)}") from error
     except Exception as error:
-        raise UserError(f"{path}: not a readable {what}: {type(error).__name__} {_one_line(error)}".rstrip()) from error
+        reason = f"{type(error).__name__} {_one_line(error)}".rstrip()
+        raise UserError(f"{path}: not a readable {what}: {reason}") from error
 
 
 def read_at_most(stream: BinaryIO, count: int) -> bytearray:

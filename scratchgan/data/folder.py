@@ -16,12 +16,13 @@ KEPT_BYTES = 256 << 20  # decoded pictures kept for the next epoch: 20,000 at 64
 
 
 def load_folder(path: str, size: int | None = None) -> Dataset:
-    """RGB images (3, size, size), float32 in [-1, 1]: shorter side resized to `size` (64), then the centre cropped.
+    """RGB images (3, size, size), float32 in [-1, 1]: shorter side resized to `size`, then centre-cropped.
 
-    Pictures lie in `path` itself (no labels), or in its subfolders, which are then the classes in alphabetical order; names
-    that begin with a dot and subfolders without pictures are passed over. Only the first picture is decoded here, so that a
-    folder of something else is refused at once; the others when their turn comes.
-    Raises UserError for a folder without pictures, pictures beside class folders, and files that are no image.
+    Pictures lie in `path` itself (no labels), or in its subfolders, which are then the classes in
+    alphabetical order; names that begin with a dot and subfolders without pictures are passed over. Only the
+    first picture is decoded here, so that a folder of something else is refused at once; the others when
+    their turn comes.
+    Raises UserError for a folder without pictures, pictures beside class folders, and a file that is none.
     """
     size = DEFAULT_SIZE if size is None else size
     direct, folders = _list(path)
@@ -32,7 +33,8 @@ def load_folder(path: str, size: int | None = None) -> Dataset:
     files = direct or [file for group in by_class.values() for file in group]
     if not files:
         raise UserError(f"{path}: no pictures found, expected files ending in {' '.join(SUFFIXES)}")
-    labels = np.repeat(np.arange(len(by_class)), [len(group) for group in by_class.values()]) if by_class else None
+    counts = [len(group) for group in by_class.values()]
+    labels = np.repeat(np.arange(len(counts)), counts) if by_class else None
     spec = Spec((3, size, size), -1.0, 1.0, len(by_class) or None, tuple(by_class) or None)
     dataset = Dataset(path, spec, _ImageFiles(files, size), labels)
     dataset.get([0])
@@ -40,7 +42,7 @@ def load_folder(path: str, size: int | None = None) -> Dataset:
 
 
 class _ImageFiles:
-    """Samples decoded from files; the first KEPT_BYTES of them are kept as bytes, so that later epochs need not decode."""
+    """Samples decoded from files; the first KEPT_BYTES of them are kept for later epochs."""
 
     def __init__(self, files: list[str], size: int) -> None:
         self._files, self._size = files, size
@@ -66,8 +68,8 @@ class _ImageFiles:
 
 
 def _list(folder: str) -> tuple[list[str], list[str]]:
-    """(paths of pictures, names of subfolders), each sorted by name: the order of a listing differs between machines."""
+    """(paths of pictures, names of subfolders), sorted, since the order of a listing is the machine's."""
     with reading(folder, "folder"), os.scandir(folder) as entries:
-        seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-        pictures = [entry.path for entry in seen if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
-        return pictures, [entry.name for entry in seen if entry.is_dir()]
+        seen = [entry for entry in sorted(entries, key=lambda entry: entry.name) if entry.name[0] != "."]
+        pictures = [entry for entry in seen if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
+        return [entry.path for entry in pictures], [entry.name for entry in seen if entry.is_dir()]

@@ -29,8 +29,9 @@ _CONTENT = {1: "labels", 3: "images"}
 def load_idx(path: str, labels: str | None = None, size: int | None = None) -> Dataset:
     """Greyscale images (1, H, W), float32 in [-1, 1], from an IDX file of unsigned bytes with 3 axes.
 
-    Labels come from the file `labels`, or from the one that MNIST's naming puts beside the images (train-images-idx3-ubyte,
-    train-labels-idx1-ubyte, with or without .gz); without one the dataset has none. Classes: largest label plus one.
+    Labels come from the file `labels`, or from the one that MNIST's naming puts beside the images
+    (train-images-idx3-ubyte, train-labels-idx1-ubyte, with or without .gz); without one the dataset has none.
+    Classes: largest label plus one.
     Raises UserError for a wrong magic, a length other than the header declares, or labels of another length.
     """
     images = read_idx(path, 3)
@@ -73,11 +74,12 @@ def _read_header(path: str, stream: BinaryIO, axes: int) -> tuple[int, ...]:
 
 
 def _wrong_length(path: str, shape: tuple[int, ...], found: str) -> UserError:
-    return UserError(f"{path}: expected {math.prod(shape)} bytes after the header for shape {shape}, found {found}")
+    expected = math.prod(shape)
+    return UserError(f"{path}: expected {expected} bytes after the header for shape {shape}, found {found}")
 
 
 def _labels_beside(path: str) -> str | None:
-    """train-images-idx3-ubyte.gz -> train-labels-idx1-ubyte.gz, or without .gz (or with, where the images have none)."""
+    """train-images-idx3-ubyte -> train-labels-idx1-ubyte where that exists, with or without .gz."""
     folder, name = os.path.split(path)
     twin, replaced = re.subn(r"images([-.])idx3", r"labels\1idx1", name)
     if not replaced:

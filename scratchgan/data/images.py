@@ -1,4 +1,4 @@
-"""Pictures as arrays: (N, C, H, W), C 1 or 3, values in [-1, 1]; decoding, cropping and resizing with Pillow."""
+"""Pictures as arrays (N, C, H, W), C 1 or 3, in [-1, 1]; decoding, cropping and resizing with Pillow."""
 from __future__ import annotations
 
 import os
@@ -36,9 +36,9 @@ class Pixels:
         return to_unit(self._pixels[indices])
 
 
-def image_dataset(name: str, images: np.ndarray, size: int | None = None, labels: np.ndarray | None = None,
-                  class_names: tuple[str, ...] | None = None) -> Dataset:
-    """A Dataset of images (N, C, H, W), C 1 or 3: uint8 in 0..255, or float32 in [-1, 1]; resized where `size` is given.
+def image_dataset(name: str, images: np.ndarray, size: int | None = None,
+                  labels: np.ndarray | None = None, class_names: tuple[str, ...] | None = None) -> Dataset:
+    """A Dataset of images (N, C, H, W), C 1 or 3: uint8, or float32 in [-1, 1]; `size` means `resized`.
 
     Classes are counted by their names, otherwise by the largest label.
     """
@@ -53,15 +53,15 @@ def image_dataset(name: str, images: np.ndarray, size: int | None = None, labels
 
 def check_image_size(size: int | None) -> None:
     """UserError unless `size` is None or an integer in [1, MAX_SIZE]."""
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_SIZE):
+    if size is not None and (type(size) is not int or not 1 <= size <= MAX_SIZE):
         raise UserError(f"size={size!r}: expected an integer from 1 to {MAX_SIZE}, in pixels")
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:
     """Images (N, C, H, W) as (N, C, size, size), dtype and value range kept; see `fit`.
 
-    Greyscale 28x28 to 32 is padded by 2 pixels of the lowest value on each side instead, as is usual for MNIST: its digits lie
-    on a background of that value, and so keep their strokes as they were written.
+    Greyscale 28x28 to 32 is padded by 2 pixels of the lowest value on each side instead, as is usual for
+    MNIST: its digits lie on a background of that value, and so keep their strokes as they were written.
     """
     n, channels, height, width = images.shape
     if (height, width) == (size, size):
@@ -92,23 +92,24 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 def decode(path: str, size: int) -> np.ndarray:
     """An image file as uint8 RGB (3, size, size), upright by its EXIF orientation.
 
-    Raises UserError for what is no PNG, JPEG, WebP or BMP, is truncated, declares more pixels than its bytes can hold, or
-    is larger than Pillow's limit against decompression bombs (about 89 million pixels).
+    Raises UserError for what is no PNG, JPEG, WebP or BMP, is truncated, declares more pixels than its bytes
+    can hold, or is larger than Pillow's limit against decompression bombs (about 89 million pixels).
     """
     with reading(path, "image"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is no concern of a training run
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as image:
             _check_pixels(path, image.size)
-            image.draft(None, (2 * size, 2 * size))  # JPEG only: decode at 1/2, 1/4 or 1/8 where that is still ample
+            # JPEG only: decode at 1/2, 1/4 or 1/8 of the size where that is still ample
+            image.draft(None, (2 * size, 2 * size))
             upright = ImageOps.exif_transpose(image)
             return np.asarray(fit(_rgb(upright), size)).transpose(2, 0, 1)
 
 
 def _check_pixels(path: str, size: tuple[int, int]) -> None:
-    """UserError where a header lies: a deflated byte holds at most 1032 bytes of 8 pixels, and other formats hold less.
+    """UserError where a header lies: a deflated byte holds at most MAX_INFLATION bytes of 8 pixels.
 
-    (Lossless WebP alone could hold more, in pictures of a single colour.)
+    The other formats hold less, but for lossless WebP in pictures of a single colour, which are no loss.
     """
     width, height = size
     held = os.path.getsize(path)
@@ -117,8 +118,11 @@ def _check_pixels(path: str, size: tuple[int, int]) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16-bit grey scaled (Pillow would clip it at 255), transparency laid on white (Pillow would uncover whatever
-    colour lies below), palettes, grey and CMYK converted."""
+    """8-bit RGB from any mode.
+
+    16-bit grey is scaled, where Pillow would clip it at 255; transparency is laid on white, where Pillow would
+    uncover whatever colour lies below.
+    """
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int32).clip(0, 65535)
         image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))

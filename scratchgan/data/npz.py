@@ -1,7 +1,7 @@
 """NumPy's .npz: one array of samples, and labels where there are any. Pickled arrays are refused.
 
-Members are read one by one with their headers checked against the archive first: NumPy's own loader allocates whatever shape
-a header declares.
+Members are read one by one with their headers checked against the archive first: NumPy's own loader allocates
+whatever shape a header declares.
 """
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 def load_npz(path: str, size: int | None = None) -> Dataset:
     """Samples under x, images, samples or arr_0 (the first there is), integer labels under y or labels.
 
-    Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, and come out as (C, H, W) in [-1, 1]:
-      uint8     0..255, always
-      floats    by the range of the whole array: within [0, 1] they are taken as such, else within [-1, 1] kept, else within
-                [0, 255] taken as bytes' values; anything beyond is refused
-    Points are floats of shape (N, D), kept as they are, unbounded. Everything is handed out as float32.
-    Raises UserError for damaged archives, missing keys, object arrays, other dtypes or shapes, NaN or infinity (with the first
-    bad sample's index), and labels of another length.
+    Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W), C being 1 or 3, and are handed out as float32
+    (C, H, W) in [-1, 1]. Bytes (uint8) always mean 0..255. With floats the range of the whole array decides:
+    it is taken as [0, 1] if it lies within, else as [-1, 1], else as [0, 255], and refused beyond.
+    Points are floats of shape (N, D), handed out as float32, unbounded.
+    Raises UserError for damaged archives, missing keys, object arrays, other dtypes or shapes, NaN or
+    infinity (with the first bad sample's index), and labels of another length.
     """
     samples, labels = _read_arrays(path)
     if samples.ndim < 2 or 0 in samples.shape:
-        raise UserError(f"{path}: samples have shape {samples.shape}, expected at least 2 axes and none of length 0")
+        raise UserError(f"{path}: samples have shape {samples.shape}, expected 2 to 4 axes, none of length 0")
     if samples.dtype.kind == "f":
         # float64 beyond float32's range becomes infinity here, which the check then names
         with np.errstate(over="ignore", invalid="ignore"):
@@ -61,47 +60,50 @@ def _channels_first(path: str, images: np.ndarray) -> np.ndarray:
     first = images.ndim == 4 and images.shape[1] in (1, 3)
     last = images.ndim == 4 and images.shape[3] in (1, 3)
     if first == last:
-        trouble = "cannot tell which axis is the channel" if first else "expected (N, H, W), (N, H, W, C) or (N, C, H, W)"
-        raise UserError(f"{path}: images have shape {images.shape}, {trouble}, C being 1 or 3")
+        trouble = "which could be either of" if first else "expected (N, H, W) or, with C 1 or 3,"
+        raise UserError(f"{path}: images have shape {images.shape}, {trouble} (N, H, W, C) and (N, C, H, W)")
     return np.ascontiguousarray(images if first else images.transpose(0, 3, 1, 2))
 
 
 def _in_unit(path: str, images: np.ndarray) -> np.ndarray:
     low, high = float(images.min()), float(images.max())
-    if 0 <= low and high <= 1:
+    if low >= 0 and high <= 1:
         return 2 * images - 1
-    if -1 <= low and high <= 1:
+    if low >= -1 and high <= 1:
         return images
-    if 0 <= low and high <= 255:
+    if low >= 0 and high <= 255:
         return to_unit(images)
-    raise UserError(f"{path}: images span [{low:g}, {high:g}], expected to lie within [0, 1], [-1, 1] or [0, 255]")
+    raise UserError(f"{path}: images span [{low:g}, {high:g}], expected [0, 1], [-1, 1] or [0, 255]")
 
 
 def _read_arrays(path: str) -> tuple[np.ndarray, np.ndarray | None]:
     with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        samples, labels = (next((key for key in wanted if key in keys), None) for wanted in (SAMPLE_KEYS, LABEL_KEYS))
+        samples = next((key for key in SAMPLE_KEYS if key in keys), None)
+        labels = next((key for key in LABEL_KEYS if key in keys), None)
         if samples is None:
-            raise UserError(f"{path}: holds {', '.join(keys[:8]) or 'nothing'}, expected samples under {', '.join(SAMPLE_KEYS)}")
-        return _read_member(path, archive, samples), None if labels is None else _read_member(path, archive, labels)
+            raise UserError(f"{path}: holds {', '.join(keys[:8]) or 'no arrays'}, "
+                            f"expected samples under {', '.join(SAMPLE_KEYS)}")
+        return (_read_member(path, archive, samples),
+                None if labels is None else _read_member(path, archive, labels))
 
 
 def _read_member(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    """One array, allocated only once its header agrees with the archive and the archive with the size of the file."""
+    """One array, allocated once its header agrees with the archive, and the archive with the file's size."""
     entry = archive.getinfo(f"{key}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(f"{path}: {key} has zip compression {entry.compress_type}, expected none or deflate, as NumPy writes")
+        raise UserError(f"{path}: {key} has zip compression {entry.compress_type}, expected none or deflate")
     if entry.file_size > os.path.getsize(path) * MAX_INFLATION:
         raise UserError(f"{path}: {key} declares {entry.file_size} bytes, more than the file can hold")
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in _READ_HEADER:
             raise UserError(f"{path}: {key} has .npy version {version}, expected (1, 0) or (2, 0)")
-        shape, fortran_order, dtype = _READ_HEADER[version](stream)
+        shape, _, dtype = _READ_HEADER[version](stream)
         if dtype.hasobject:
             raise UserError(f"{path}: {key} holds Python objects (dtype {dtype}), expected numbers")
         expected, held = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
         if expected != held:
-            raise UserError(f"{path}: {key} of shape {shape} and {dtype} needs {expected} bytes, found {held}")
+            raise UserError(f"{path}: {key} is {dtype} {shape}: expected {expected} bytes, found {held}")
     with archive.open(entry) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)

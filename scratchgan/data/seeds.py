@@ -12,8 +12,8 @@ from scratchgan.errors import UserError
 def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
     """A generator for (seed, purpose, numbers).
 
-    The purpose keeps streams of one seed apart: a generator's noise drawn from the plain seed must not repeat the noise in its
-    training data. Raises UserError for a seed that is no integer of at least 0.
+    The purpose keeps streams of one seed apart: a model's noise must not repeat that of its training data.
+    Raises UserError for a seed that is no integer of at least 0.
     """
     try:
         entropy = operator.index(seed)
