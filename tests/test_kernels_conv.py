@@ -1,0 +1,148 @@
+"""The convolution triple against PyTorch in float64, as adjoints of one another, and in float32 on every fast path."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scratchgan.kernels.conv import conv, conv_dw, conv_dx
+
+# N, C, K, spatial sizes, kernel, stride, padding, dilation, groups
+ODD = [
+    (2, 3, 4, (7, 6), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (1, 1, 1, (1, 1), (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (3, 5, 2, (6, 9), (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (2, 3, 5, (6, 9), (1, 1), (2, 3), (0, 1), (1, 1), 1),
+    (2, 4, 6, (8, 8), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (5, 4, 6, (9, 7), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (2, 3, 5, (11, 6), (4, 2), (2, 1), (1, 0), (1, 1), 1),
+    (3, 2, 7, (5, 5), (5, 5), (1, 1), (0, 0), (1, 1), 1),
+    (2, 2, 3, (10, 11), (5, 5), (2, 2), (2, 2), (1, 1), 1),
+    (2, 2, 3, (12, 8), (6, 6), (2, 2), (2, 2), (1, 1), 1),
+    (1, 2, 3, (9, 12), (7, 3), (3, 1), (3, 0), (1, 1), 1),
+    (2, 1, 1, (8, 8), (7, 7), (1, 2), (3, 3), (1, 1), 1),
+    (2, 3, 2, (10, 9), (3, 2), (1, 2), (2, 1), (2, 3), 1),
+    (2, 3, 2, (9, 9), (3, 3), (2, 3), (2, 3), (2, 3), 1),
+    (2, 2, 3, (7, 8), (2, 2), (3, 3), (0, 0), (1, 1), 1),
+    (1, 2, 3, (1, 2), (1, 1), (7, 7), (3, 3), (1, 1), 1),
+    (3, 2, 2, (2, 3), (4, 4), (1, 1), (2, 2), (1, 1), 1),
+    (2, 4, 6, (9, 8), (4, 4), (2, 2), (1, 1), (1, 1), 2),
+    (2, 6, 6, (7, 8), (3, 3), (1, 1), (1, 1), (1, 1), 6),
+    (2, 3, 6, (7, 8), (4, 3), (2, 1), (1, 1), (1, 2), 3),
+    (0, 3, 4, (7, 6), (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    (0, 4, 6, (8, 8), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (2, 3, 5, (9,), (3,), (2,), (1,), (1,), 1),
+    (2, 4, 6, (10,), (4,), (2,), (1,), (1,), 2),
+    (4, 2, 3, (11,), (3,), (1,), (2,), (2,), 1),
+    (0, 2, 3, (5,), (5,), (1,), (0,), (1,), 1),
+]
+# Layers of real networks, and what lies just off them: one for each path of kernels/conv.py.
+LAYERS = [
+    (9, 1, 64, (16, 16), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (5, 3, 64, (32, 32), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (5, 64, 128, (16, 16), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (5, 128, 64, (9, 10), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (1, 128, 256, (8, 8), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (5, 100, 96, (7, 6), (4, 4), (2, 2), (2, 0), (1, 1), 1),
+    (9, 256, 1, (4, 4), (4, 4), (1, 1), (0, 0), (1, 1), 1),
+    (9, 256, 100, (4, 4), (4, 4), (1, 1), (0, 0), (1, 1), 1),
+    (3, 128, 128, (16, 16), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (3, 128, 160, (7, 9), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (3, 64, 128, (8, 8), (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (3, 64, 64, (9, 9), (5, 5), (1, 1), (2, 2), (1, 1), 1),
+    (3, 64, 64, (9, 9), (3, 3), (1, 1), (0, 0), (1, 1), 64),
+    (3, 128, 128, (33,), (3,), (1,), (1,), (1,), 1),
+    (3, 128, 128, (32,), (4,), (2,), (1,), (1,), 1),
+]
+
+
+def channels_last(a):
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+
+
+def arguments(case, dtype=np.float64, layout=np.ascontiguousarray):
+    """x, w, a gradient for y, the shared settings, and PyTorch's y, dx, dw in float64."""
+    n, c, k, size, kernel, stride, padding, dilation, groups = case
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, c, *size)).astype(dtype)
+    w = rng.standard_normal((k, c // groups, *kernel)).astype(dtype)
+    tx, tw = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (x, w))
+    fn = torch.nn.functional.conv2d if len(size) == 2 else torch.nn.functional.conv1d
+    ty = fn(tx, tw, None, stride, padding, dilation, groups)
+    g = rng.standard_normal(tuple(ty.shape)).astype(dtype)
+    tdx, tdw = torch.autograd.grad(ty, (tx, tw), torch.tensor(g, dtype=torch.float64))
+    expected = ty.detach().numpy(), tdx.numpy(), tdw.numpy()
+    return layout(x), w, layout(g), (stride, padding, dilation, groups), expected
+
+
+def triple(x, w, g, settings):
+    return conv(x, w, *settings), conv_dx(g, w, x.shape, *settings), conv_dw(x, g, w.shape, *settings)
+
+
+def assert_near(actual, expected, tolerance):
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max(initial=0) <= tolerance * max(1, np.abs(expected).max(initial=0))
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, channels_last, np.asfortranarray])
+@pytest.mark.parametrize("case", ODD + LAYERS, ids=str)
+def test_equals_torch_in_float64(case, layout):
+    x, w, g, settings, expected = arguments(case, layout=layout)
+    for actual, wanted in zip(triple(x, w, g, settings), expected):
+        assert actual.dtype == np.float64
+        assert_near(actual, wanted, 1e-12)
+
+
+@pytest.mark.parametrize("case", ODD + LAYERS, ids=str)
+def test_equals_torch_in_float32(case):
+    x, w, g, settings, expected = arguments(case, np.float32, channels_last)
+    for actual, wanted in zip(triple(x, w, g, settings), expected):
+        assert actual.dtype == np.float32
+        assert_near(actual, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("case", ODD + LAYERS, ids=str)
+def test_each_is_the_others_adjoint(case):
+    x, w, g, settings, _ = arguments(case)
+    y, dx, dw = triple(x, w, g, settings)
+    form = np.vdot(g, y)
+    assert np.vdot(x, dx) == pytest.approx(form, rel=1e-10, abs=1e-10)
+    assert np.vdot(w, dw) == pytest.approx(form, rel=1e-10, abs=1e-10)
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=str)
+def test_same_input_gives_the_same_bits(case):
+    x, w, g, settings, _ = arguments(case, np.float32, channels_last)
+    for first, second in zip(triple(x, w, g, settings), triple(x, w, g, settings)):
+        assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("case", LAYERS[2:5], ids=str)
+def test_inputs_are_left_alone(case):
+    x, w, g, settings, _ = arguments(case, np.float32, channels_last)
+    before = x.copy(), w.copy(), g.copy()
+    for a in (x, w, g):
+        a.flags.writeable = False
+    triple(x, w, g, settings)
+    for a, b in zip((x, w, g), before):
+        assert np.array_equal(a, b)
+
+
+def test_layout_of_the_results():
+    x, w, g, settings, _ = arguments(LAYERS[2], np.float32)
+    y, dx, dw = triple(x, w, g, settings)
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert dx.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert dw.flags.c_contiguous
+
+
+def test_output_padding_is_told_by_the_shape_of_x():
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((3, 2, 3, 3))
+    for size in (7, 8):
+        g = rng.standard_normal((2, 3, 4, 4))
+        dx = conv_dx(g, w, (2, 2, size, size), (2, 2), (1, 1), (1, 1), 1)
+        args = {"stride": 2, "padding": 1, "output_padding": size - 7}
+        expected = torch.nn.functional.conv_transpose2d(torch.tensor(g), torch.tensor(w), **args)
+        assert_near(dx, expected.numpy(), 1e-12)
