@@ -18,11 +18,14 @@ import numpy as np
 from scratchgan.errors import UserError
 
 _modules: dict[type, object] = {np.ndarray: np}
+_devices: dict[str, object] = {"cpu": np}
 
 
-def register(array_type: type, module) -> None:
-    """Say that arrays of `array_type` are served by `module`, an object with NumPy's functions."""
+def register(array_type: type, module, device: str | None = None) -> None:
+    """Say that arrays of `array_type` are served by `module`, an object with NumPy's functions, and name the device they live on."""
     _modules[array_type] = module
+    if device is not None:
+        _devices[device] = module
 
 
 def xp(array):
@@ -51,8 +54,8 @@ def _cupy():
 
 def module_of(device: str):
     """The array module of a device named 'cpu' or 'cuda'; a UserError where there is none."""
-    if device == "cpu":
-        return np
+    if device in _devices:
+        return _devices[device]
     if device != "cuda" and not device.startswith("cuda:"):
         raise UserError(f"device {device!r} is unknown: expected 'cpu' or 'cuda'")
     cupy = _cupy()
@@ -70,7 +73,7 @@ def module_of(device: str):
 def device_of(array) -> str:
     """'cpu', or 'cuda:0' and so on."""
     device = getattr(array, "device", "cpu")
-    return f"cuda:{device.id}" if hasattr(device, "id") else "cpu"
+    return f"cuda:{device.id}" if hasattr(device, "id") else str(device)
 
 
 def to_host(array) -> np.ndarray:
