@@ -167,17 +167,22 @@ class Streams:
 
     def __getitem__(self, name: str) -> np.random.Generator:
         if name not in self._streams:
-            key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-            self._streams[name] = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, key])))
+            self._streams[name] = np.random.Generator(self._at_start(name))
         return self._streams[name]
+
+    def _at_start(self, name: str) -> np.random.PCG64:
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        return np.random.PCG64(np.random.SeedSequence([self.seed, key]))
 
     def state_dict(self) -> dict:
         return {"seed": self.seed, "streams": {k: g.bit_generator.state for k, g in self._streams.items()}}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seed, self._streams = state["seed"], {}
-        for name, saved in state["streams"].items():
-            self[name].bit_generator.state = saved
+        """Go back to a saved state. Generators that were handed out stay the streams' own; one that had not begun begins anew."""
+        self.seed = state["seed"]
+        for name in self._streams.keys() | state["streams"].keys():
+            saved = state["streams"].get(name)
+            self[name].bit_generator.state = self._at_start(name).state if saved is None else saved
 
 
 _default = Streams(0)
