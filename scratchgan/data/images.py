@@ -120,8 +120,8 @@ def _check_pixels(path: str, size: tuple[int, int]) -> None:
 def _rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB from any mode.
 
-    16-bit grey is scaled, where Pillow would clip it at 255; transparency is laid on white, where Pillow would
-    uncover whatever colour lies below.
+    16-bit grey is scaled, where Pillow would clip it at 255. Transparency is laid on white, where Pillow
+    would uncover whatever colour lies below.
     """
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int32).clip(0, 65535)
