@@ -1,0 +1,145 @@
+"""WGAN-GP: Gulrajani et al. 2017, "Improved training of Wasserstein GANs" (arXiv 1704.00028).
+
+The critic, a function D without a sigmoid, estimates the Wasserstein distance between the data P_r and the samples P_g. It would have to
+be 1-Lipschitz; the paper asks for gradients of norm 1 on lines between examples and samples instead. Its equation (3), descended in D:
+
+    L = E_{x~ ~ P_g}[D(x~)] - E_{x ~ P_r}[D(x)] + lambda E_{x^}[(||grad_x^ D(x^)||_2 - 1)^2]
+
+    x^ = epsilon x + (1 - epsilon) x~,    epsilon ~ U[0, 1]
+
+The norm is each sample's own, over all its axes, and so is epsilon. Hence no batch normalisation in the critic: the penalty is "with
+respect to each input independently, and not the entire batch" (section 4). The penalty's gradient in D's weights is a derivative of a
+derivative, by double backward. Algorithm 1: n_critic updates of D, each on new x, z and epsilon, then one of G, which descends
+-E[D(G(z))]; Adam with alpha = 0.0001, beta1 = 0, beta2 = 0.9; lambda = 10, n_critic = 5, m = 64.
+
+D + c is the same critic for any constant c, so the bias of its last layer never has a gradient.
+
+Departures. The networks are the DCGAN's for images, without the critic's batch normalisation, and MLPs for points. Samples come from an
+exponential moving average of G's weights, which takes no part in the game.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from scratchgan import functional as F
+from scratchgan import nn, optim
+from scratchgan.autograd import grad
+from scratchgan.backend import Streams, use_streams
+from scratchgan.data import Spec
+from scratchgan.gans import sampling
+from scratchgan.nets import dcgan, mlp
+from scratchgan.recording import no_grad
+from scratchgan.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters; the defaults are for images, `POINTS` holds those for the plane."""
+    data: str = "mnist5k"
+    size: int | None = None                 # edge of the images in pixels, such as 8, 28, 32 or 64; None: the data's own
+    steps: int = 1000                       # updates of G
+    batch_size: int = 64                    # m
+    n_critic: int = 5                       # updates of D per update of G
+    penalty: float = 10.0                   # lambda
+    lr: float = 1e-4                        # alpha, of Adam for both players
+    betas: tuple[float, float] = (0.0, 0.9)
+    latent: int = 100                       # size of z ~ N(0, I)
+    g_width: int = 32                       # channels before G's last layer, doubling towards z; of points, hidden units a layer
+    d_width: int = 32                       # channels after D's first layer, doubling towards its output; of points, hidden units
+    ema_decay: float = 0.99                 # of the generator that samples are drawn from
+    sample_every: int = 100
+
+
+POINT_LAYERS = 3                            # hidden layers of both MLPs
+POINTS = dict(steps=3000, batch_size=256, latent=2, g_width=128, d_width=128, sample_every=500)
+
+
+def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """mean D(x~) - mean D(x), of critic values (N,): minus the estimate of the Wasserstein distance."""
+    return fake.mean() - real.mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """-mean D(G(z))."""
+    return -fake.mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
+    """mean (||grad D(x^)||_2 - 1)^2 at x^ = epsilon x + (1 - epsilon) x~, the norm taken over all axes of a sample.
+
+    real, fake: (N, ...), without gradient. epsilon: one number per sample, (N, 1, ...). The result is differentiable in D's weights.
+    """
+    x_hat = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
+    slope, = grad(critic(x_hat).sum(), x_hat, create_graph=True)
+    norm = F.norm(slope.reshape(len(slope), -1), dim=1)
+    return ((norm - 1) ** 2).mean()
+
+
+class WGANGP:
+    """Generator and critic, their optimisers, and Algorithm 1. `streams` become the default ones, from which layers draw."""
+    config_class = Config
+    presets = dict.fromkeys(("ring", "grid", "swissroll"), POINTS)
+
+    def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
+        self.config, self.streams = config, use_streams(streams)
+        networks = point_networks if len(spec.shape) == 1 else image_networks
+        generator, critic = networks(spec, config)
+        self.generator, self.critic = generator.to(device), critic.to(device)
+        self.optimizer_g = optim.Adam(self.generator.parameters(), config.lr, config.betas)
+        self.optimizer_d = optim.Adam(self.critic.parameters(), config.lr, config.betas)
+        self.ema = optim.EMA(self.generator, config.ema_decay, warmup=True)
+
+    def step(self, batches: Iterator) -> dict[str, float]:
+        """One iteration of Algorithm 1. The scalars of the critic are those of its last update."""
+        G, D = self.generator, self.critic
+        for _ in range(self.config.n_critic):
+            x = sampling.real(batches, D)
+            with no_grad():
+                fake = G(self.noise(len(x)))
+            distance = -critic_loss(D(x), D(fake))
+            penalty = gradient_penalty(D, x, fake, self.epsilon(x))
+            loss_d = self.config.penalty * penalty - distance
+            self.optimizer_d.zero_grad()
+            loss_d.backward(inputs=list(D.parameters()))
+            self.optimizer_d.step()
+
+        loss_g = generator_loss(D(G(self.noise(self.config.batch_size))))
+        self.optimizer_g.zero_grad()
+        loss_g.backward(inputs=list(G.parameters()))
+        self.optimizer_g.step()
+        self.ema.update()
+        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(), "distance": distance.item(), "penalty": penalty.item()}
+
+    def noise(self, n: int) -> Tensor:
+        """n samples of z ~ N(0, I), from the stream "noise"."""
+        return sampling.constant(self.streams["noise"].standard_normal((n, self.config.latent)), self.generator)
+
+    def epsilon(self, x: Tensor) -> Tensor:
+        """One number of U[0, 1] per sample of x, from the stream "epsilon", shaped to broadcast over it."""
+        return sampling.constant(self.streams["epsilon"].random((len(x), *[1] * (x.ndim - 1))), self.critic)
+
+    def sample(self, n: int, noise: np.random.Generator | None = None) -> np.ndarray:
+        """n samples (n, *shape) of the averaged generator in the data's range; `noise` draws z, or else the stream "sample"."""
+        z = (self.streams["sample"] if noise is None else noise).standard_normal((n, self.config.latent))
+        return sampling.generate(self.ema.module, z)
+
+    def parts(self) -> dict[str, object]:
+        """All that has a state to be kept."""
+        return {"generator": self.generator, "critic": self.critic, "optimizer_g": self.optimizer_g,
+                "optimizer_d": self.optimizer_d, "ema": self.ema}
+
+
+def image_networks(spec: Spec, config: Config) -> tuple[nn.Module, nn.Module]:
+    """The DCGAN's generator, and its discriminator without batch normalisation."""
+    return (dcgan.Generator(config.latent, spec.shape, config.g_width),
+            dcgan.Discriminator(spec.shape, config.d_width, norm=False))
+
+
+def point_networks(spec: Spec, config: Config) -> tuple[nn.Module, nn.Module]:
+    """MLPs."""
+    bounded = bool(np.isfinite(spec.high))
+    return (mlp.Generator(config.latent, spec.shape, [config.g_width] * POINT_LAYERS, bounded=bounded, norm=False),
+            mlp.Discriminator(spec.shape, [config.d_width] * POINT_LAYERS))

@@ -1,0 +1,1 @@
+"""Backbones that are no paper's contribution, shared by the files in `gans/`: `mlp` and `dcgan`."""

@@ -1,0 +1,212 @@
+"""What every GAN promises: all weights learn, nobody learns in the other's turn, samples in range, one seed one result."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scratchgan import gans, nn
+from scratchgan.backend import Streams
+from scratchgan.data import Spec
+from scratchgan.errors import UserError
+from scratchgan.gans import gan as gan_file
+from scratchgan.gans import wgan_gp
+
+IMAGES, POINTS = Spec((1, 8, 8), -1.0, 1.0), Spec((2,), -np.inf, np.inf)
+SMALL = {"gan": dict(g_widths=(16, 16), d_widths=(16, 16), latent=6), "dcgan": dict(g_width=4, d_width=4, latent=6),
+         "wgan_gp": dict(g_width=8, d_width=8, latent=6)}
+RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("dcgan", "mnist5k"), ("wgan_gp", "mnist5k"), ("wgan_gp", "ring")]
+
+
+class Batches:
+    """Endless random batches of a Spec, counted."""
+
+    def __init__(self, spec: Spec, size: int):
+        self.spec, self.size, self.drawn, self.rng = spec, size, 0, np.random.default_rng(0)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.drawn += 1
+        return np.tanh(self.rng.standard_normal((self.size, *self.spec.shape))).astype(np.float32), None
+
+
+def build(name: str, data: str, seed: int = 0, **given):
+    """A small GAN and batches for it."""
+    spec = POINTS if data == "ring" else IMAGES
+    config = gans.configure(name, data=data, batch_size=10, **{**SMALL[name], **given})
+    return gans.get(name)(spec, config, Streams(seed)), Batches(spec, config.batch_size)
+
+
+def other(model) -> nn.Module:
+    """The discriminator or critic."""
+    return model.critic if hasattr(model, "critic") else model.discriminator
+
+
+def snapshot(module: nn.Module) -> dict[str, np.ndarray]:
+    return {name: p.numpy().copy() for name, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize("name, data", RUNS)
+def test_every_weight_gets_a_gradient_and_moves(name, data):
+    model, batches = build(name, data)
+    constant_of_the_critic = list(other(model).named_parameters())[-1][0] if name == "wgan_gp" else None
+    before = {id(m): snapshot(m) for m in (model.generator, other(model))}
+    model.step(batches)
+    for module in (model.generator, other(model)):
+        for key, p in module.named_parameters():
+            learns = module is model.generator or key != constant_of_the_critic
+            assert (p.grad is not None and np.abs(p.grad.numpy()).max() > 1e-12) == learns, key
+            assert (p.numpy() != before[id(module)][key]).any() == learns, key
+
+
+@pytest.mark.parametrize("name, data", RUNS)
+def test_each_player_learns_in_its_own_turn_only(name, data):
+    model, batches = build(name, data)
+    d_before_g, g_before_d = [], []
+    step_d, step_g = model.optimizer_d.step, model.optimizer_g.step
+
+    def watched_d():
+        g_before_d.append(snapshot(model.generator))
+        step_d()
+        d_before_g.append((snapshot(other(model)), {k: p.grad.numpy().copy() for k, p in other(model).named_parameters() if p.grad is not None}))
+
+    model.optimizer_d.step = watched_d
+    start = snapshot(model.generator)
+    model.step(batches)
+    weights, gradients = d_before_g[-1]
+    for key, p in other(model).named_parameters():
+        np.testing.assert_array_equal(p.numpy(), weights[key])
+        if key in gradients:                          # G's loss adds nothing to D's gradients
+            np.testing.assert_array_equal(p.grad.numpy(), gradients[key])
+    for key in start:
+        np.testing.assert_array_equal(g_before_d[-1][key], start[key])
+
+
+@pytest.mark.parametrize("name, given, expected", [("gan", {}, 1), ("gan", {"k": 3}, 3), ("dcgan", {}, 1), ("wgan_gp", {}, 5),
+                                                   ("wgan_gp", {"n_critic": 2}, 2)])
+def test_batches_per_step(name, given, expected):
+    model, batches = build(name, "mnist5k", **given)
+    model.step(batches)
+    model.step(batches)
+    assert batches.drawn == 2 * expected
+
+
+@pytest.mark.parametrize("name, data", RUNS)
+def test_one_seed_one_result(name, data):
+    results = []
+    for seed in (3, 3, 4):
+        model, batches = build(name, data, seed)
+        scalars = [model.step(batches) for _ in range(3)]
+        results.append((scalars, model.sample(5)))
+    assert results[0][0] == results[1][0] and np.array_equal(results[0][1], results[1][1])
+    assert results[0][0] != results[2][0] and not np.array_equal(results[0][1], results[2][1])
+
+
+@pytest.mark.parametrize("name, data", RUNS)
+def test_samples(name, data):
+    model, batches = build(name, data)
+    model.step(batches)
+    model.ema.update()
+    state = model.streams.state_dict()
+    x = model.sample(9, np.random.default_rng(1))
+    assert x.shape == (9, *batches.spec.shape) and x.dtype == np.float32 and np.isfinite(x).all()
+    assert batches.spec.low <= x.min() and x.max() <= batches.spec.high
+    np.testing.assert_array_equal(x, model.sample(9, np.random.default_rng(1)))
+    assert model.streams.state_dict() == state, "noise from elsewhere moves no stream of the run"
+    assert model.generator.training and other(model).training
+    assert not np.array_equal(model.sample(4), model.sample(4))
+
+
+@pytest.mark.parametrize("name, data", RUNS)
+def test_samples_follow_the_average(name, data):
+    """With decay 0 the average is the generator itself, running statistics included."""
+    model, batches = build(name, data, ema_decay=0.0)
+    for _ in range(2):
+        model.step(batches)
+    mean, latest = model.ema.module.state_dict(), model.generator.state_dict()
+    assert mean.keys() == latest.keys()
+    for key in mean:
+        np.testing.assert_allclose(mean[key].numpy(), latest[key].numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, data", RUNS)
+def test_parts_hold_the_whole_state(name, data):
+    """A fresh model that loads every part and the streams takes the same next steps."""
+    model, batches = build(name, data)
+    model.step(batches)
+    twin, _ = build(name, data, seed=9)
+    for key, part in model.parts().items():
+        twin.parts()[key].load_state_dict(part.state_dict())
+    twin.streams.load_state_dict(model.streams.state_dict())
+    x = next(batches)
+    gans_steps = [m.step(iter([x] * 5)) for m in (twin, model)]
+    # Layers draw dropout masks from the streams made last, which are the twin's.
+    if name != "gan" or data == "ring":
+        assert gans_steps[0] == gans_steps[1]
+        np.testing.assert_array_equal(twin.sample(3), model.sample(3))
+
+
+def test_scalars_of_the_gans():
+    assert set(build("gan", "ring")[0].step(Batches(POINTS, 10))) == {"loss_d", "loss_g", "d_real", "d_fake"}
+    model, batches = build("wgan_gp", "ring")
+    scalars = model.step(batches)
+    assert scalars["loss_d"] == pytest.approx(10 * scalars["penalty"] - scalars["distance"], rel=1e-5)
+
+
+def test_saturating_is_the_minimax_game():
+    assert build("gan", "ring", saturating=True)[0].generator_loss is gan_file.saturating_loss
+    assert build("gan", "ring")[0].generator_loss is gan_file.non_saturating_loss
+
+
+def test_epsilon_is_one_number_per_sample():
+    model, batches = build("wgan_gp", "mnist5k")
+    x = gans.sampling.real(batches, model.critic)
+    epsilon = model.epsilon(x).numpy()
+    assert epsilon.shape == (10, 1, 1, 1) and len(np.unique(epsilon)) == 10 and 0 <= epsilon.min() and epsilon.max() < 1
+
+
+def test_the_critic_has_no_batch_normalisation():
+    model, _ = build("wgan_gp", "mnist5k")
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.critic.modules())
+
+
+def test_dcgan_starts_as_the_paper_says():
+    model, _ = build("dcgan", "mnist5k", g_width=64, d_width=64)
+    for module in (model.generator, model.discriminator):
+        for key, p in module.named_parameters():
+            values = p.numpy()
+            if key.endswith("bias"):
+                assert not values.any()
+            elif values.ndim == 4:
+                assert abs(values.mean()) < 0.004 and 0.017 < values.std() < 0.023
+            else:
+                assert abs(values.mean() - 1) < 0.01
+
+
+# Names and settings
+
+def test_names():
+    assert gans.names() == ["gan", "dcgan", "wgan_gp"]
+    assert gans.get("WGAN-GP") is gans.get("wgan_gp") is wgan_gp.WGANGP
+    assert gans.canonical("wgan-gp") == "wgan_gp"
+
+
+@pytest.mark.parametrize("wrong, hint", [("dcgn", "did you mean dcgan?"), ("wgangp", "did you mean wgan_gp?"), ("stylegan9000x", "GANs: gan")])
+def test_unknown_names(wrong, hint):
+    with pytest.raises(UserError, match=f"'{wrong}' is no GAN.*") as error:
+        gans.get(wrong)
+    assert hint in str(error.value)
+
+
+def test_presets_suit_the_data_and_yield_to_what_is_given():
+    assert gans.configure("gan") == gan_file.Config()
+    assert gans.configure("gan", data="ring").batch_size == gan_file.POINTS["batch_size"]
+    assert gans.configure("gan", data="ring", batch_size=7).batch_size == 7
+    assert gans.configure("dcgan", data="digits").data == "digits"
+
+
+@pytest.mark.parametrize("data", [POINTS, Spec((3, 30, 30), -1.0, 1.0)])
+def test_dcgan_refuses_data_without_the_right_shape(data):
+    with pytest.raises(UserError, match="dcgan networks"):
+        gans.get("dcgan")(data, gans.configure("dcgan"), Streams(0))
