@@ -1,0 +1,59 @@
+"""`python -m bench [engine|ops|steps|memory ...] [--quick] [--only WORD]`: print the tables, write them to bench/results."""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))      # the table of cases and the PyTorch twins
+
+from bench import timing  # noqa: E402
+
+TITLES = {"engine": "one op on 16 elements, forward + backward", "ops": "op, forward + backward", "steps": "training step"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("tables", nargs="*", metavar="table", help="engine, ops, steps, memory (default: all)")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds; nothing is written to bench/results")
+    parser.add_argument("--only", default="", metavar="WORD", help="only rows whose name contains WORD; nothing is written")
+    args = parser.parse_args()
+    tables = args.tables or [*TITLES, "memory"]
+    unknown = [t for t in tables if t not in [*TITLES, "memory"]]
+    if unknown:
+        parser.error(f"table {unknown[0]!r} is unknown: expected {', '.join(TITLES)} or memory")
+    timing.same_threads()
+    for key, value in timing.environment().items():
+        print(f"{key:>8}: {value}")
+    for table in tables:
+        _run(table, args.quick, args.only)
+    return 0
+
+
+def _run(table: str, quick: bool, only: str) -> None:
+    if table == "memory":
+        from bench import memory
+        rows = memory.measure(only)
+        memory.show(rows)
+        write = memory.save
+    else:
+        rows = _measured(table, timing.QUICK if quick else timing.FULL, only)
+        timing.show(TITLES[table], rows)
+        def write(rows):
+            return timing.save_rows(table, rows)
+    if rows and not quick and not only:
+        print(f"written to {write(rows)}")
+
+
+def _measured(table: str, budget: timing.Budget, only: str) -> list[timing.Row]:
+    if table == "engine":
+        from bench import engine as module
+    elif table == "ops":
+        from bench import ops as module
+    else:
+        from bench import steps as module
+    return module.measure(budget, only)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

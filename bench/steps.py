@@ -1,0 +1,80 @@
+"""A whole training step of each GAN against PyTorch eager: same networks, batches, threads and process.
+
+A step is everything that `step` does: noise, the updates of D and G, the average of G's weights, the scalars that it reports. PyTorch's
+side is tests/reference, the loop as it is usually written; the rows "D frozen" give PyTorch the advantage of switching D's gradients
+off while G learns, which scratchgan's `backward(inputs=...)` amounts to.
+"""
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from twins import IMAGE, POINT, Twins, batches, twins
+
+from bench.timing import Budget, Row, compare
+from scratchgan.data import Spec
+
+BATCH = 64
+CHECKED_STEPS, TOLERANCE = 2, 1e-3
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One GAN on data of one shape."""
+    name: str
+    gan: str
+    spec: Spec
+    settings: dict = field(default_factory=dict)
+    freeze: bool = False
+
+    def twins(self, **more) -> Twins:
+        return twins(self.gan, self.spec, dtype=np.float32, freeze=self.freeze, **{"batch_size": BATCH, **self.settings, **more})
+
+    def data(self) -> list[np.ndarray]:
+        """A few batches that are used over and over."""
+        return list(itertools.islice(batches(self.spec, self.settings.get("batch_size", BATCH), np.float32), 4))
+
+
+WIDE = {"g_width": 64, "d_width": 64}
+GREY, COLOUR = Spec((1, 32, 32), *IMAGE), Spec((3, 64, 64), *IMAGE)
+WORKLOADS = [
+    Workload("gan MLP 28x28x1", "gan", Spec((1, 28, 28), *IMAGE)),
+    Workload("gan MLP points", "gan", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
+    Workload("dcgan 32x32x1", "dcgan", GREY, WIDE),
+    Workload("dcgan 32x32x1, D frozen", "dcgan", GREY, WIDE, freeze=True),
+    Workload("dcgan 64x64x3", "dcgan", COLOUR, WIDE),
+    Workload("dcgan 64x64x3, D frozen", "dcgan", COLOUR, WIDE, freeze=True),
+    Workload("wgan_gp 32x32x1", "wgan_gp", GREY, WIDE),
+    Workload("wgan_gp MLP points", "wgan_gp", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
+]
+
+
+def stepping(workload: Workload, pair: Twins) -> tuple:
+    """Two functions that take a training step, ours and PyTorch's."""
+    data = workload.data()
+    ours = itertools.cycle([(x, None) for x in data])
+    theirs = itertools.cycle([torch.from_numpy(x) for x in data])
+    return (lambda: pair.ours.step(ours)), (lambda: pair.theirs.step(theirs))
+
+
+def check(workload: Workload) -> None:
+    """The first steps on the same noise report the same losses (tests/test_training_steps.py compares every weight, in float64)."""
+    off = {"d_dropout": 0.0} if workload.gan == "gan" else {}
+    ours, theirs = stepping(workload, workload.twins(replay=True, **off))
+    for _ in range(CHECKED_STEPS):
+        found, expected = ours(), theirs()
+        for key in expected:
+            if not abs(found[key] - expected[key]) <= TOLERANCE * (1 + abs(expected[key])):
+                raise AssertionError(f"{workload.name}: {key} is {found[key]}, PyTorch's {expected[key]}")
+
+
+def measure(budget: Budget, only: str = "") -> list[Row]:
+    """Milliseconds of a step."""
+    rows = []
+    for workload in WORKLOADS:
+        if only in workload.name:
+            check(workload)
+            rows.append(compare(workload.name, *stepping(workload, workload.twins(replay=False)), budget))
+    return rows

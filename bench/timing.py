@@ -1,0 +1,145 @@
+"""How things are timed and written down.
+
+Two functions are timed in turn, round by round, the order swapped in every round, so that whatever disturbs the machine disturbs
+both. A round calls a function as often as fits into some milliseconds; the result is the median over the rounds.
+
+Both sides run in one process with the same number of threads. `backend.keep_freed_memory` therefore serves PyTorch's allocations
+too, which speeds PyTorch up: the stricter comparison. Between calls one library's worker threads may spin for a moment; calling
+each function once before its round is timed keeps that out.
+"""
+from __future__ import annotations
+
+import csv
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scratchgan import backend
+
+RESULTS = Path(__file__).with_name("results")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to measure: rounds of at least `seconds` each."""
+    rounds: int
+    seconds: float
+
+
+FULL = Budget(rounds=15, seconds=0.05)
+QUICK = Budget(rounds=5, seconds=0.02)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: milliseconds of each side, the quartiles of ours over PyTorch's round by round."""
+    name: str
+    ours: float
+    torch: float
+    low: float
+    high: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.torch
+
+
+def same_threads() -> None:
+    """Give PyTorch as many threads as scratchgan uses."""
+    if torch.get_num_threads() != backend.workers:
+        torch.set_num_threads(backend.workers)
+
+
+def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object], budget: Budget) -> Row:
+    """Median milliseconds of a call of each, timed in turn."""
+    functions = (ours, theirs)
+    counts = [_calls_in(f, budget.seconds) for f in functions]
+    times: tuple[list[float], list[float]] = ([], [])
+    for k in range(budget.rounds):
+        for i in (0, 1) if k % 2 else (1, 0):
+            times[i].append(_milliseconds(functions[i], counts[i]))
+    ratios = [a / b for a, b in zip(*times)]
+    low, high = np.quantile(ratios, (0.25, 0.75))
+    return Row(name, statistics.median(times[0]), statistics.median(times[1]), float(low), float(high))
+
+
+def _milliseconds(function: Callable[[], object], count: int) -> float:
+    function()
+    begin = time.perf_counter()
+    for _ in range(count):
+        function()
+    return (time.perf_counter() - begin) / count * 1e3
+
+
+def _calls_in(function: Callable[[], object], seconds: float) -> int:
+    """How many calls fit into `seconds`, at least one; the first calls also warm everything up."""
+    function()
+    one = min(_milliseconds(function, 1) for _ in range(2)) / 1e3
+    return max(1, int(seconds / max(one, 1e-7)))
+
+
+def check_close(name: str, ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray], tolerance: float) -> None:
+    """Refuse to time what is wrong: the largest difference, relative to the largest entry, must be within the tolerance."""
+    for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        if a.shape != b.shape:
+            raise AssertionError(f"{name}: result {i} has shape {a.shape}, PyTorch's {b.shape}")
+        error = abs(a - b).max(initial=0.0) / max(abs(b).max(initial=0.0), 1e-3)
+        if not error <= tolerance:
+            raise AssertionError(f"{name}: result {i} is off by {error:.2g} of its largest entry, more than {tolerance:.2g}")
+
+
+def environment() -> dict[str, str]:
+    """What a number means nothing without."""
+    return {"cpu": _cpu(), "threads": str(backend.workers), "commit": _commit(), "python": platform.python_version(),
+            "numpy": np.__version__, "torch": torch.__version__}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    field = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    return " ".join([field.get("model name", platform.machine()), *(f"{k} {field[k]}" for k in ("model", "stepping") if k in field)])
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "../scratchgan", "../kernels")
+        return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def show(title: str, rows: list[Row]) -> None:
+    """Print the table that a reader wants: name, ours, PyTorch's, ratio."""
+    width = max([len(title), *(len(r.name) for r in rows)])
+    print(f"\n{title:<{width}}  {'ours ms':>10}  {'torch ms':>10}  {'ratio':>6}  (quartiles)")
+    for r in rows:
+        print(f"{r.name:<{width}}  {r.ours:>10.4g}  {r.torch:>10.4g}  {r.ratio:>6.2f}  ({r.low:.2f} to {r.high:.2f})")
+
+
+def save(kind: str, header: list[str], lines: list[list]) -> Path:
+    """Write results/KIND.csv: the environment as comment lines, then the table."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{kind}.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        for key, value in environment().items():
+            file.write(f"# {key}: {value}\n")
+        csv.writer(file, lineterminator="\n").writerows([header, *lines])
+    return path
+
+
+def save_rows(kind: str, rows: list[Row]) -> Path:
+    lines = [[r.name, *(f"{v:.6g}" for v in (r.ours, r.torch, r.ratio, r.low, r.high))] for r in rows]
+    return save(kind, ["name", "ours_ms", "torch_ms", "ratio", "ratio_low_quartile", "ratio_high_quartile"], lines)

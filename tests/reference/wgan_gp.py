@@ -1,0 +1,47 @@
+"""Gulrajani et al. 2017 (arXiv 1704.00028), Algorithm 1, in PyTorch. The networks are those of `gan` and `dcgan`."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from reference import Average
+from torch import nn
+
+
+def penalty(critic: nn.Module, x: torch.Tensor, fake: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """mean over samples of (||gradient of D at epsilon x + (1 - epsilon) fake|| - 1)^2; epsilon has one number per sample."""
+    epsilon = epsilon.view(-1, *[1] * (x.dim() - 1))
+    between = (epsilon * x + (1 - epsilon) * fake).requires_grad_(True)
+    values = critic(between)
+    slopes, = torch.autograd.grad(values, between, torch.ones_like(values), create_graph=True)
+    return (slopes.flatten(1).norm(2, dim=1) - 1).square().mean()
+
+
+class Training:
+    """n_critic updates of the critic, one of the generator. `noise(n)` draws latents, `epsilon(n)` numbers of U[0, 1]."""
+
+    def __init__(self, generator: nn.Module, critic: nn.Module, noise: Callable[[int], torch.Tensor],
+                 epsilon: Callable[[int], torch.Tensor], *, lr: float, betas, n_critic: int, weight: float, ema_decay: float):
+        self.generator, self.critic, self.noise, self.epsilon = generator, critic, noise, epsilon
+        self.n_critic, self.weight = n_critic, weight
+        self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
+        self.optimizer_d = torch.optim.Adam(critic.parameters(), lr=lr, betas=betas)
+        self.average = Average(generator, ema_decay)
+
+    def step(self, batches: Iterator[torch.Tensor]) -> dict[str, float]:
+        for _ in range(self.n_critic):
+            x = next(batches)
+            with torch.no_grad():
+                fake = self.generator(self.noise(len(x)))
+            wasserstein = self.critic(x).mean() - self.critic(fake).mean()
+            gp = penalty(self.critic, x, fake, self.epsilon(len(x)))
+            loss_d = -wasserstein + self.weight * gp
+            self.optimizer_d.zero_grad()
+            loss_d.backward()
+            self.optimizer_d.step()
+        loss_g = -self.critic(self.generator(self.noise(len(x)))).mean()
+        self.optimizer_g.zero_grad()
+        loss_g.backward()
+        self.optimizer_g.step()
+        self.average.update()
+        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(), "distance": wasserstein.item(), "penalty": gp.item()}

@@ -1,0 +1,78 @@
+"""Ten training steps of each GAN in float64 equal an independent PyTorch version's, on every weight, buffer, average and moment."""
+from __future__ import annotations
+
+import double
+import numpy as np
+import pytest
+import torch
+from twins import IMAGE, POINT, batches, twins
+
+from scratchgan.backend import to_host
+from scratchgan.data import Spec
+
+STEPS, BATCH, TOLERANCE = 10, 6, 1e-9
+SMALL_MLP = {"g_widths": (12, 10), "d_widths": (11, 9), "latent": 5, "d_dropout": 0.0}
+SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
+FAST = {"lr": 2e-3, "ema_decay": 0.8, "batch_size": BATCH}       # so that ten steps go somewhere
+CASES = {
+    "gan, images": ("gan", Spec((1, 8, 8), *IMAGE), SMALL_MLP),
+    "gan, k = 3, saturating": ("gan", Spec((2, 4, 4), *IMAGE), {**SMALL_MLP, "k": 3, "saturating": True}),
+    "gan, points": ("gan", Spec((2,), *POINT), {**SMALL_MLP, "g_norm": False}),
+    "dcgan, 8 pixels": ("dcgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
+    "dcgan, 16 pixels in colour": ("dcgan", Spec((3, 16, 16), *IMAGE), SMALL_CONV),
+    "dcgan, 28 pixels": ("dcgan", Spec((1, 28, 28), *IMAGE), SMALL_CONV),
+    "wgan_gp, images": ("wgan_gp", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
+    "wgan_gp, 16 pixels in colour": ("wgan_gp", Spec((3, 16, 16), *IMAGE), {**SMALL_CONV, "n_critic": 2, "penalty": 3.0}),
+    "wgan_gp, points": ("wgan_gp", Spec((2,), *POINT), {"g_width": 8, "d_width": 9, "latent": 2}),
+}
+
+
+def run(name: str, spec: Spec, settings: dict, device: str = "cpu", steps: int = STEPS):
+    """Both sides after `steps` steps, the scalars compared on the way."""
+    pair = twins(name, spec, device=device, **{**FAST, **settings})
+    ours, theirs = ([x for _, x in zip(range(5 * steps), batches(spec, BATCH))] for _ in range(2))
+    ours, theirs = iter([(x, None) for x in ours]), iter([torch.from_numpy(x) for x in theirs])
+    for _ in range(steps):
+        found, expected = pair.ours.step(ours), pair.theirs.step(theirs)
+        assert found.keys() == expected.keys()
+        for key in found:
+            assert found[key] == pytest.approx(expected[key], rel=TOLERANCE, abs=TOLERANCE), key
+    assert len(list(ours)) == len(list(theirs)), "one side has taken more batches than the other"
+    assert not any(pair.streams.drawn.values()), "scratchgan has drawn noise that PyTorch didn't need"
+    return pair
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def agree(key: str, found, expected) -> None:
+    np.testing.assert_allclose(to_host(found), expected.detach().numpy(), rtol=TOLERANCE, atol=TOLERANCE, err_msg=key)
+
+
+def test_ten_steps_equal_pytorchs(case):
+    before = {k: np.array(v._array) for k, v in twins(*case[:2], **{**FAST, **case[2]}).ours.generator.state_dict().items()}
+    pair = run(*case)
+    for which, (ours, theirs) in pair.modules().items():
+        expected = theirs.state_dict()
+        assert list(ours.state_dict()) == list(expected)
+        for key, value in ours.state_dict().items():
+            agree(f"{which} {key}", value._array, expected[key])
+    for which in ("optimizer_g", "optimizer_d"):
+        ours, theirs = getattr(pair.ours, which).state_dict()["state"], getattr(pair.theirs, which).state_dict()["state"]
+        assert ours.keys() == theirs.keys()
+        for number, state in theirs.items():
+            for key, value in state.items():
+                agree(f"{which} {number} {key}", np.asarray(ours[number][key]), value)
+    moved = [abs(before[k] - v._array).max() for k, v in pair.ours.generator.state_dict().items() if before[k].dtype == np.float64]
+    assert min(moved) > 1e-4, "ten steps that move nothing prove nothing"
+
+
+@pytest.mark.parametrize("name", ["gan, images", "gan, points", "dcgan, 8 pixels", "wgan_gp, images", "wgan_gp, points"])
+def test_steps_on_the_strict_double_equal_pytorchs(name):
+    pair = run(*CASES[name], device="double", steps=2)
+    for which, (ours, theirs) in pair.modules().items():
+        for key, value in ours.state_dict().items():
+            assert type(value._array) is double.DoubleArray
+            agree(f"{which} {key}", value._array, theirs.state_dict()[key])
