@@ -1,0 +1,281 @@
+"""Pooling, interpolation, pixel shuffling and FIR resampling under PyTorch's (and StyleGAN's) names and argument forms."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from scratchgan.backend import to_host, xp
+from scratchgan.functional.conv import batched, per_axis, unbatched
+from scratchgan.kernels import windows as kernel
+from scratchgan.kernels.windows import Windows
+from scratchgan.ops import reduce, resample as ops
+from scratchgan.ops.shape import permute, reshape
+from scratchgan.tensor import Tensor
+
+__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "interpolate", "max_pool2d", "pixel_shuffle", "pixel_unshuffle", "upfirdn2d"]
+
+Ints = int | Sequence[int]
+
+
+# Pooling
+
+def avg_pool2d(input, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None):
+    """Means of windows of x (N, C, H, W) or (C, H, W), `stride` (by default their size) apart.
+
+    A window at the border is divided by its size within the padded input, or with `count_include_pad=False` by what of x it covers,
+    or by `divisor_override`. `ceil_mode` keeps a last window that begins inside but ends outside.
+    """
+    x, alone = batched("avg_pool2d", input, 2)
+    windows = _pooling("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
+    if divisor_override == 0:
+        raise ValueError("avg_pool2d: divisor_override is 0, expected a number to divide by")
+    counts = [np.full(n, math.sqrt(divisor_override)) if divisor_override else
+              _counts(h, n, k, s, p, count_include_pad)
+              for h, n, k, s, p in zip(windows.x_size, windows.size, windows.kernel, windows.stride, windows.padding)]
+    return unbatched(_window_means(x, windows, counts, divisor_override), alone)
+
+
+def max_pool2d(input, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
+               ceil_mode: bool = False, return_indices: bool = False):
+    """Maxima of windows of x (N, C, H, W) or (C, H, W); the gradient goes to the first of equals.
+
+    With `return_indices` also where they were found: r W + c for each.
+    """
+    x, alone = batched("max_pool2d", input, 2)
+    windows = _pooling("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
+    y = unbatched(ops.max_pool2d(x, windows=windows), alone)
+    if not return_indices:
+        return y
+    array = x._array if isinstance(x, Tensor) else x
+    places = kernel.places(kernel.first_maxima(array, kernel.maxima(array, windows), windows), windows)
+    return y, Tensor(places[0] if alone else places)
+
+
+def adaptive_avg_pool2d(input, output_size: int | Sequence[int | None] | None):
+    """Means of P x Q windows that cover x (N, C, H, W) or (C, H, W) evenly; None keeps an axis as it is.
+
+    Window i reaches from floor(i H / P) to ceil((i + 1) H / P).
+    """
+    x, alone = batched("adaptive_avg_pool2d", input, 2)
+    wanted = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * 2
+    size = per_axis("adaptive_avg_pool2d", "output_size", [n if w is None else w for n, w in zip(x.shape[2:], wanted)], 2)
+    if size == (1, 1):
+        return unbatched(reduce.mean(x, axis=(2, 3), keepdims=True), alone)
+    return unbatched(_adaptive_means(x, size), alone)
+
+
+def _adaptive_means(x, size):
+    """x (N, C, *spatial) averaged down, or repeated up, to `size`."""
+    for axis, p in enumerate(size, start=2):
+        h = x.shape[axis]
+        if h != p:
+            matrix = np.zeros((p, h))
+            for i in range(p):
+                start, stop = i * h // p, -(-(i + 1) * h // p)
+                matrix[i, start:stop] = 1 / (stop - start)
+            x = ops.along(x, matrix=matrix, axis=axis)
+    return x
+
+
+def _pooling(name, x, kernel_size, stride, padding, dilation, ceil_mode) -> Windows:
+    kernel_size = per_axis(name, "kernel_size", kernel_size, 2)
+    stride = kernel_size if stride is None or stride == [] else per_axis(name, "stride", stride, 2)
+    padding, dilation = per_axis(name, "padding", padding, 2), per_axis(name, "dilation", dilation, 2)
+    if any(2 * p > k for p, k in zip(padding, kernel_size)):
+        raise ValueError(f"{name}: padding {padding} is more than half of kernel_size {kernel_size}")
+    size = []
+    for h, k, s, p, d in zip(x.shape[2:], kernel_size, stride, padding, dilation):
+        room = h + 2 * p - d * (k - 1) - 1
+        n = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (n - 1) * s >= h + p:          # the last window would lie in the padding alone
+            n -= 1
+        size.append(n)
+    if min(size) < 1:
+        raise ValueError(f"{name}: windows {kernel_size} do not fit into input {tuple(x.shape)} with padding {padding}")
+    return Windows(tuple(x.shape[2:]), tuple(size), kernel_size, stride, padding, dilation)
+
+
+def _counts(h: int, n: int, k: int, s: int, p: int, include_pad: bool) -> np.ndarray:
+    """How many positions along one axis each of n windows counts."""
+    start = np.arange(n) * s - p
+    stop = np.minimum(start + k, h + p)
+    return stop - start if include_pad else np.minimum(stop, h) - np.maximum(start, 0)
+
+
+def _window_means(x, windows: Windows, counts: list[np.ndarray], divisor: int | None):
+    """Sums over windows of x, divided by the product of the two axes' counts, or by one divisor."""
+    rows, columns = windows.kernel
+    uniform = all((c == c[0]).all() for c in counts)
+    weight = 1 / (divisor or int(counts[0][0]) * int(counts[1][0])) if uniform else 1.0
+    y = _filtered(x, [1.0] * rows, [1.0] * columns, weight, (1, 1), windows.stride, windows.padding, windows.size)
+    return y if uniform else y * xp(x._array if isinstance(x, Tensor) else x).asarray(1 / np.outer(*counts), dtype=x.dtype)
+
+
+# Resampling
+
+def interpolate(input, size: Ints | None = None, scale_factor: float | Sequence[float] | None = None, mode: str = "nearest",
+                align_corners: bool | None = None, recompute_scale_factor: bool | None = None):
+    """x (N, C, L) or (N, C, H, W) resampled to `size`, or to floor(scale_factor n) along each axis.
+
+    Modes: "nearest" (y[i] = x[floor(i r)] with the ratio r), "nearest-exact" (x[floor((i + 1/2) r)]), "linear" and "bilinear"
+    (at (i + 1/2) r - 1/2, or with `align_corners` at i (n - 1) / (m - 1)), "area" (adaptive average pooling). The ratio is
+    1 / scale_factor where that is given, unless `recompute_scale_factor`, and n / m otherwise.
+    """
+    axes = input.ndim - 2
+    modes = {1: ("nearest", "nearest-exact", "linear", "area"), 2: ("nearest", "nearest-exact", "bilinear", "area")}
+    if mode not in modes.get(axes, ()):
+        raise ValueError(f"interpolate: mode is {mode!r} for input {tuple(input.shape)}, expected {modes[1]} for (N, C, L) "
+                         f"or {modes[2]} for (N, C, H, W)")
+    if align_corners is not None and "linear" not in mode:
+        raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
+    sizes, ratios = _target(input.shape[2:], size, scale_factor, bool(recompute_scale_factor))
+    if mode == "area":
+        return _adaptive_means(input, sizes)
+    y = input
+    if mode == "nearest":
+        y, done = _integer_factors(y, sizes, ratios)
+        if done:
+            return y
+    for axis, (m, ratio) in enumerate(zip(sizes, ratios), start=2):
+        n = input.shape[axis]
+        if "linear" in mode:
+            matrix = _linear_weights(n, m, ratio, bool(align_corners))
+        else:
+            matrix = _nearest_weights(n, m, ratio, 0.5 if mode == "nearest-exact" else 0)
+        y = ops.along(y, matrix=matrix, axis=axis)
+    return y
+
+
+def _target(shape, size, scale_factor, recompute: bool) -> tuple[tuple[int, ...], list[float]]:
+    """The sizes to reach and, per axis, the step through the input that one output pixel is."""
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: expected one of size and scale_factor")
+    if size is not None:
+        if recompute:
+            raise ValueError("interpolate: recompute_scale_factor needs scale_factor")
+        sizes = per_axis("interpolate", "size", size, len(shape))
+        return sizes, [n / m for n, m in zip(shape, sizes)]
+    factors = tuple(scale_factor) if isinstance(scale_factor, Sequence) else (scale_factor,) * len(shape)
+    if len(factors) != len(shape) or any(not f > 0 for f in factors):
+        raise ValueError(f"interpolate: scale_factor is {scale_factor!r}, expected a positive number, or {len(shape)} of them")
+    sizes = tuple(math.floor(n * f) for n, f in zip(shape, factors))
+    if min(sizes) < 1:
+        raise ValueError(f"interpolate: scale_factor {scale_factor!r} leaves nothing of an input of size {tuple(shape)}")
+    return sizes, [n / m for n, m in zip(shape, sizes)] if recompute else [1 / f for f in factors]
+
+
+def _integer_factors(x, sizes, ratios):
+    """(nearest-neighbour resampling by whole factors as repeating and dropping, True), or (x, False)."""
+    up, down = [], []
+    for n, m, ratio in zip(x.shape[2:], sizes, ratios):
+        up.append(m // n if m % max(n, 1) == 0 and ratio * m == n else 1)
+        down.append(n // m if n % m == 0 and ratio * m == n else 1)
+        if n * up[-1] != m * down[-1]:
+            return x, False
+    flat = x.ndim == 3
+    if flat:
+        x, up, down, sizes = reshape(x, shape=(*x.shape[:2], 1, x.shape[2])), [1, *up], [1, *down], (1, *sizes)
+    f = tuple((1.0,) * up[1] for _ in range(up[0]))
+    y = ops.upfirdn2d(x, f=f, up=tuple(up), down=tuple(down), pad=(up[0] - 1, up[1] - 1), size=tuple(sizes))
+    return (reshape(y, shape=(*y.shape[:2], y.shape[3])) if flat else y), True
+
+
+def _nearest_weights(n: int, m: int, ratio: float, offset: float) -> np.ndarray:
+    """(m, n) with one 1 in each row. The index is found in float32, as PyTorch finds it whatever the input's dtype."""
+    source = ((np.arange(m, dtype=np.float32) + np.float32(offset)) * np.float32(ratio)).astype(int)
+    return np.eye(n)[np.minimum(source, n - 1)]
+
+
+def _linear_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.ndarray:
+    """(m, n) with 1 - t and t at the two neighbours of each output's place."""
+    if align_corners:
+        place = np.arange(m) * ((n - 1) / (m - 1) if m > 1 else 0.0)
+    else:
+        place = np.maximum((np.arange(m) + 0.5) * ratio - 0.5, 0)
+    low = np.minimum(place.astype(int), n - 1)
+    high, t = np.minimum(low + 1, n - 1), (place - low)[:, None]
+    return (1 - t) * np.eye(n)[low] + t * np.eye(n)[high]
+
+
+def pixel_shuffle(input, upscale_factor: int):
+    """(..., C r^2, H, W) to (..., C, H r, W r): channel c r^2 + i r + j is pixel (i, j) of each r x r block."""
+    r, (*lead, channels, h, w) = upscale_factor, _image("pixel_shuffle", input, upscale_factor)
+    if channels % (r * r):
+        raise ValueError(f"pixel_shuffle: {channels} channels of input {tuple(input.shape)} are not divisible by {r} squared")
+    n = len(lead)
+    y = reshape(input, shape=(*lead, channels // (r * r), r, r, h, w))
+    y = permute(y, axes=(*range(n + 1), n + 3, n + 1, n + 4, n + 2))
+    return reshape(y, shape=(*lead, channels // (r * r), h * r, w * r))
+
+
+def pixel_unshuffle(input, downscale_factor: int):
+    """(..., C, H r, W r) to (..., C r^2, H, W): the inverse of `pixel_shuffle`."""
+    r, (*lead, channels, h, w) = downscale_factor, _image("pixel_unshuffle", input, downscale_factor)
+    if h % r or w % r:
+        raise ValueError(f"pixel_unshuffle: input {tuple(input.shape)} is not divisible by {r} in height and width")
+    n = len(lead)
+    y = reshape(input, shape=(*lead, channels, h // r, r, w // r, r))
+    y = permute(y, axes=(*range(n + 1), n + 2, n + 4, n + 1, n + 3))
+    return reshape(y, shape=(*lead, channels * r * r, h // r, w // r))
+
+
+def _image(name: str, x, factor: int) -> tuple[int, ...]:
+    if x.ndim < 3 or factor < 1:
+        raise ValueError(f"{name}: expected input (..., C, H, W) and a factor >= 1, got {tuple(x.shape)} and {factor}")
+    return tuple(x.shape)
+
+
+def upfirdn2d(input, f=None, up: Ints = 1, down: Ints = 1, padding: Ints = 0, flip_filter: bool = False, gain: float = 1):
+    """StyleGAN's resampler on x (N, C, H, W): `up` - 1 zeros after each pixel, pad, convolve with f, keep every `down`-th pixel.
+
+    f (R, S), or (T,) for the separable filter f f^T, or None; a constant. `up` and `down` are one number or (x, y); padding, which
+    refers to the upsampled image, one number, (x, y) or (x0, x1, y0, y1), and crops where it is negative. `flip_filter` correlates
+    instead of convolving, and `gain` scales the result.
+    """
+    if input.ndim != 4:
+        raise ValueError(f"upfirdn2d: input has shape {tuple(input.shape)}, expected (N, C, H, W)")
+    f = np.ones((1, 1)) if f is None else to_host(f._array) if isinstance(f, Tensor) else to_host(f)
+    if f.ndim not in (1, 2) or not f.size:
+        raise ValueError(f"upfirdn2d: f has shape {f.shape}, expected (R, S) or (T,)")
+    if not flip_filter:
+        f = np.flip(f)
+    up, down = per_axis("upfirdn2d", "up", up, 2)[::-1], per_axis("upfirdn2d", "down", down, 2)[::-1]
+    x0, x1, y0, y1 = _four(padding)
+    shape = (f.shape[0], f.shape[-1])
+    size = tuple((n * u + before + after - t) // d + 1
+                 for n, u, d, t, before, after in zip(input.shape[2:], up, down, shape, (y0, x0), (y1, x1)))
+    if min(size) < 1:
+        raise ValueError(f"upfirdn2d: a filter of size {shape} does not fit into input {tuple(input.shape)} "
+                         f"with up {up[::-1]} and padding {padding}")
+    if f.ndim == 1:
+        taps = f.tolist()
+        return _filtered(input, taps, taps, gain, up, down, (y0, x0), size)
+    return ops.upfirdn2d(input, f=tuple(map(tuple, (f * gain).tolist())), up=up, down=down, pad=(y0, x0), size=size)
+
+
+def _four(padding) -> tuple[int, int, int, int]:
+    values = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
+    if len(values) == 2:
+        values = (values[0], values[0], values[1], values[1])
+    if len(values) != 4:
+        raise ValueError(f"upfirdn2d: padding is {padding!r}, expected an int, (x, y) or (x0, x1, y0, y1)")
+    return values
+
+
+def _filtered(x, rows: list[float], columns: list[float], gain: float, up, down, pad, size):
+    """x filtered with the separable filter gain rows columns^T, one axis after the other where that is less work."""
+    if len(rows) * len(columns) <= len(rows) + len(columns):
+        f = tuple(tuple(gain * r * c for c in columns) for r in rows)
+        return ops.upfirdn2d(x, f=f, up=up, down=down, pad=pad, size=size)
+    passes = [dict(f=tuple((r,) for r in rows), up=(up[0], 1), down=(down[0], 1), pad=(pad[0], 0)),
+              dict(f=(tuple(columns),), up=(1, up[1]), down=(1, down[1]), pad=(0, pad[1]))]
+    sizes = [(size[0], x.shape[3]), size]
+    if size[0] > x.shape[2]:                # the axis that grows comes last
+        passes, sizes = passes[::-1], [(x.shape[2], size[1]), size]
+    passes[1]["f"] = tuple(tuple(gain * w for w in row) for row in passes[1]["f"])
+    for one, reached in zip(passes, sizes):
+        x = ops.upfirdn2d(x, **one, size=reached)
+    return x
