@@ -1,0 +1,395 @@
+"""Optimisers: SGD, RMSprop and Adam with PyTorch's updates, operation by operation, and EMA, the moving average of weights.
+
+Parameters are updated in place. The work is cut into pieces of at most `PIECE` elements, so that the dozen passes of an update run in
+the processor's cache, and the pieces are shared out among worker threads. Every element is treated alike, so cuts change no bit.
+"""
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratchgan import backend, inplace
+from scratchgan.backend import xp
+from scratchgan.errors import UserError
+from scratchgan.nn.module import Module, as_array, overwrite, zero_grad
+from scratchgan.tensor import Tensor
+
+PIECE = 1 << 15             # elements: the six arrays of an Adam piece together fit a second-level cache
+WORTH_THREADS = 1 << 17     # elements below which handing work to a thread costs more than it saves
+
+Rule = Callable[..., None]
+
+
+class Optimizer:
+    """Parameter groups, their state and the step in place. A subclass names its averages and gives the rule for one piece.
+
+    `params` is an iterable of tensors, or of groups: dicts {"params": tensors, setting: value, ...}. Settings may be changed between
+    steps in `param_groups`.
+    """
+    counts_steps = True         # whether PyTorch's state has an entry "step"
+
+    def __init__(self, params: Iterable, **defaults):
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}       # parameter -> {"step": int, name of average: array}
+        params = [params] if isinstance(params, Tensor) else list(params)
+        if not params:
+            raise ValueError(f"{type(self).__name__}: params is empty: expected tensors or groups of tensors")
+        for group in params if isinstance(params[0], dict) else [{"params": params}]:
+            self.add_param_group(group)
+
+    def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The arrays that this group keeps for each parameter, under PyTorch's names."""
+        raise NotImplementedError
+
+    def rule(self, group: dict[str, Any], step: int) -> Rule:
+        """The function `rule(g, u, t, *averages)` of step number `step`, counted from 1, on one piece.
+
+        It reads the gradient g, moves the averages, and leaves in u what is to be added to the parameters; t is scratch memory.
+        """
+        raise NotImplementedError
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise a ValueError for settings out of range."""
+        for name in ("lr", "eps", "weight_decay", "momentum", "alpha"):
+            if not group.get(name, 0) >= 0:
+                raise ValueError(f"{type(self).__name__}: {name} is {group[name]}, expected a number >= 0")
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Optimise more parameters, with settings of their own; what the group doesn't say is as in the constructor."""
+        name, params = type(self).__name__, group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        unknown = group.keys() - self.defaults.keys() - {"params"}
+        if unknown:
+            raise ValueError(f"{name}: unknown settings {', '.join(sorted(unknown))}: expected some of {', '.join(self.defaults)}")
+        taken = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{name}: expected tensors in params, found {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError(f"{name}: only leaf tensors can be optimised, this one of shape {p.shape} was computed")
+            if id(p) in taken:
+                raise ValueError(f"{name}: a parameter of shape {p.shape} occurs twice in params")
+            taken.add(id(p))
+        group = {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+        self.check(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or overwrite them with zeros."""
+        for group in self.param_groups:
+            zero_grad(group["params"], set_to_none)
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            names, rules, pieces = self.averages(group), {}, []
+            for p in group["params"]:
+                grad = p.grad
+                if grad is None:
+                    continue
+                step, averages = self._advanced(p, names) if names else (0, [])
+                if step not in rules:
+                    rules[step] = self.rule(group, step)
+                pieces += cut(rules[step], p._array, grad._array, averages)
+                inplace.wrote(p._array)
+            run(pieces, float(group["weight_decay"]), group["maximize"])
+
+    def _advanced(self, p: Tensor, names: tuple[str, ...]) -> tuple[int, list]:
+        """The number of the parameter's next step, and its averages, which begin at zero."""
+        state = self.state.get(p)
+        if state is None:
+            state = self.state[p] = {"step": 0}
+        for name in names:
+            if name not in state:
+                state[name] = xp(p._array).zeros_like(p._array)
+        state["step"] += 1
+        return state["step"], [state[name] for name in names]
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """PyTorch's structure: {"state": {number of parameter: {name: array}}, "param_groups": [{"params": numbers, settings}]}.
+
+        The arrays are the optimiser's own, not copies.
+        """
+        numbers: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                numbers[id(p)] = len(numbers)
+            settings = {k: v for k, v in group.items() if k != "params"}
+            groups.append({**settings, "params": [numbers[id(p)] for p in group["params"]]})
+        state = {numbers[id(p)]: dict(s) for p, s in self.state.items()}
+        for s in state.values():
+            step = s.pop("step")
+            if self.counts_steps:
+                s["step"] = np.asarray(step, dtype=np.float32)
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over settings and state, copied, from a `state_dict` of this class or of PyTorch's for parameters of the same shapes.
+
+        Raises a UserError that says what doesn't fit; the optimiser is then as it was before.
+        """
+        name = type(self).__name__
+        if not {"state", "param_groups"} <= state_dict.keys():
+            raise UserError(f"{name}.load_state_dict: expected entries state and param_groups, found {', '.join(state_dict)}")
+        sizes, found = ([len(g["params"]) for g in groups] for groups in (self.param_groups, state_dict["param_groups"]))
+        if sizes != found:
+            raise UserError(f"{name}.load_state_dict: groups of {found} parameters where this optimiser has {sizes}")
+        groups, state = [], {}
+        for own, saved in zip(self.param_groups, state_dict["param_groups"]):
+            settings = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in self.defaults}
+            group = {**own, **settings}
+            self.check(group)
+            groups.append(group)
+            for p, number in zip(own["params"], saved["params"]):
+                entry = {k: v for k, v in state_dict["state"].get(number, {}).items() if v is not None}
+                if entry:
+                    state[p] = self._loaded(p, entry, group, number)
+        self.param_groups, self.state = groups, state
+
+    def _loaded(self, p: Tensor, entry: dict[str, Any], group: dict[str, Any], number: int) -> dict[str, Any]:
+        names = self.averages(group)
+        expected = {*names, "step"} if self.counts_steps else {*names}
+        if entry.keys() != expected:
+            raise UserError(f"{type(self).__name__}.load_state_dict: the state of parameter {number} has {', '.join(sorted(entry))}, "
+                            f"expected {', '.join(sorted(expected))}")
+        state: dict[str, Any] = {"step": int(as_array(entry["step"])) if self.counts_steps else 1}
+        for name in names:
+            array = as_array(entry[name])
+            if array.shape != p.shape:
+                raise UserError(f"{type(self).__name__}.load_state_dict: {name} of parameter {number} has shape "
+                                f"{tuple(array.shape)}, the parameter {p.shape}")
+            state[name] = xp(p._array).empty_like(p._array)
+            overwrite(Tensor(state[name]), array)
+        return state
+
+
+class SGD(Optimizer):
+    """p <- p - lr g, or with momentum  b <- momentum b + (1 - dampening) g,  p <- p - lr b  (Nesterov: p <- p - lr (g + momentum b)).
+
+    g includes weight_decay p; b begins as the first g. `maximize` turns g's sign.
+    """
+    counts_steps = False
+
+    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+                 nesterov: bool = False, *, maximize: bool = False):
+        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
+                         maximize=maximize)
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("SGD: nesterov needs a momentum above 0 and no dampening")
+
+    def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] != 0 else ()
+
+    def rule(self, group: dict[str, Any], step: int) -> Rule:
+        lr, momentum, dampening = (float(group[name]) for name in ("lr", "momentum", "dampening"))
+
+        def plain(g, u, t):
+            xp(g).multiply(g, -lr, out=u)
+
+        def with_momentum(g, u, t, b):
+            m = xp(g)
+            if step == 1:
+                b[...] = g
+            else:
+                b *= momentum
+                b += m.multiply(g, 1 - dampening, out=u)
+            if group["nesterov"]:
+                m.multiply(b, momentum, out=u)
+                u += g
+                u *= -lr
+            else:
+                m.multiply(b, -lr, out=u)
+
+        return with_momentum if momentum else plain
+
+
+class RMSprop(Optimizer):
+    """v <- alpha v + (1 - alpha) g^2,  p <- p - lr g / (sqrt(v) + eps): Tieleman & Hinton 2012, lecture 6e.
+
+    `centered` subtracts from v the square of the average gradient (Graves 2013, arXiv 1308.0850, eq. 38 to 45). With momentum,
+    b <- momentum b + g / (sqrt(v) + eps)  and  p <- p - lr b. g includes weight_decay p.
+    """
+
+    def __init__(self, params: Iterable, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
+                 momentum: float = 0, centered: bool = False, *, maximize: bool = False):
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered,
+                         maximize=maximize)
+
+    def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
+        mean = ("grad_avg",) if group["centered"] else ()
+        return ("square_avg", *mean, "momentum_buffer") if group["momentum"] else ("square_avg", *mean)
+
+    def rule(self, group: dict[str, Any], step: int) -> Rule:
+        lr, alpha, eps, momentum = (float(group[name]) for name in ("lr", "alpha", "eps", "momentum"))
+        centered = group["centered"]
+
+        def rule(g, u, t, v, *more):
+            m = xp(g)
+            average_square(v, g, alpha, u)
+            if centered:
+                mean = more[0]
+                average(mean, g, 1 - alpha, u)
+                m.multiply(mean, mean, out=t)
+                m.sqrt(m.subtract(v, t, out=t), out=t)
+            else:
+                m.sqrt(v, out=t)
+            t += eps
+            if momentum:
+                b = more[-1]
+                b *= momentum
+                b += m.divide(g, t, out=u)
+                m.multiply(b, -lr, out=u)
+            else:
+                m.multiply(g, -lr, out=u)
+                u /= t
+
+        return rule
+
+
+class Adam(Optimizer):
+    """Kingma & Ba 2015 (arXiv 1412.6980), Algorithm 1, in PyTorch's order of operations:
+
+    m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
+    p <- p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps).
+
+    `amsgrad` puts the largest v so far in v's place (Reddi et al. 2018). g includes weight_decay p.
+    """
+
+    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize)
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ValueError(f"Adam: betas are {group['betas']}, expected two numbers from 0 up to, not including, 1")
+
+    def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
+        names = ("exp_avg", "exp_avg_sq")
+        return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
+
+    def rule(self, group: dict[str, Any], step: int) -> Rule:
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        step_size = float(group["lr"]) / (1 - beta1**step)
+        root_correction = (1 - beta2**step) ** 0.5
+        eps = float(group["eps"])
+
+        def rule(g, u, t, mean, v, *largest):
+            m = xp(g)
+            average(mean, g, 1 - beta1, u)
+            average_square(v, g, beta2, t)
+            for most in largest:
+                v = m.maximum(most, v, out=most)
+            m.sqrt(v, out=t)
+            t /= root_correction
+            t += eps
+            m.multiply(mean, -step_size, out=u)
+            u /= t
+
+        return rule
+
+
+def average(mean, g, weight: float, scratch) -> None:
+    """mean <- mean + weight (g - mean), reckoned from the nearer end as `torch.lerp` does."""
+    difference = xp(g).subtract(g, mean, out=scratch)
+    if weight < 0.5:
+        difference *= weight
+        mean += difference
+    else:
+        difference *= weight - 1
+        xp(g).add(g, difference, out=mean)
+
+
+def average_square(v, g, decay: float, scratch) -> None:
+    """v <- decay v + (1 - decay) g^2."""
+    v *= decay
+    square = xp(g).multiply(g, 1 - decay, out=scratch)
+    square *= g
+    v += square
+
+
+class Piece(NamedTuple):
+    """Some elements of a parameter p, of its gradient g and of its averages, and the rule that applies to them."""
+    rule: Rule
+    p: Any
+    g: Any
+    averages: list
+
+
+def cut(rule: Rule, p, g, averages: list) -> list[Piece]:
+    """Pieces of at most `PIECE` elements; one piece for a device array, whose kernels want all of it at once."""
+    if p.size <= PIECE or not (backend.on_host(p) and p.flags.c_contiguous):
+        return [Piece(rule, p, g, averages)]
+    p, g, *averages = (a.reshape(-1) for a in (p, g, *averages))
+    spans = [slice(i, i + PIECE) for i in range(0, p.size, PIECE)]
+    return [Piece(rule, p[s], g[s], [a[s] for a in averages]) for s in spans]
+
+
+def run(pieces: list[Piece], weight_decay: float = 0.0, maximize: bool = False) -> None:
+    """p <- p + what the rule leaves in u, for every piece; on the host by several threads where there is enough to do."""
+    def work(part: slice) -> None:
+        for rule, p, g, averages in pieces[part]:
+            u, t = xp(p).empty_like(p), xp(p).empty_like(p)
+            if maximize:
+                g = -g
+            if weight_decay:
+                g = g + weight_decay * p
+            rule(g, u, t, *averages)
+            p += u
+
+    if sum(piece.p.size for piece in pieces) >= WORTH_THREADS and backend.on_host(pieces[0].p):
+        backend.parallel(len(pieces), work)
+    else:
+        work(slice(None))
+
+
+class EMA:
+    """The exponential moving average of a module's weights: e <- decay e + (1 - decay) p at each `update`; buffers are copied.
+
+    `module` is a copy in evaluation mode that begins with the module's present weights and whose parameters ask for no gradient.
+    With `warmup`, update number t uses min(decay, t / (t + 9)), so that the first weights, which are noise, are soon forgotten.
+    """
+
+    def __init__(self, module: Module, decay: float = 0.999, warmup: bool = False):
+        if not 0 <= decay <= 1:
+            raise ValueError(f"EMA: decay is {decay}, expected a number from 0 to 1")
+        self.source, self.decay, self.warmup, self.updates = module, decay, warmup, 0
+        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+
+    def update(self) -> None:
+        """Let the average follow the module's present weights."""
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + 9)) if self.warmup else self.decay
+
+        def rule(p, u, t, e):
+            xp(p).subtract(p, e, out=u)
+            u *= 1 - decay
+
+        pieces = []
+        for e, p in zip(self.module.parameters(), self.source.parameters()):
+            pieces += cut(rule, e._array, p._array, [e._array])
+            inplace.wrote(e._array)
+        run(pieces)
+        for e, b in zip(self.module.buffers(), self.source.buffers()):
+            overwrite(e, b._array)
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"updates": how many there were, "module": the averaged module's `state_dict`}."""
+        return {"updates": self.updates, "module": self.module.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over, copied, what `state_dict` gave."""
+        if {"updates", "module"} != state_dict.keys():
+            raise UserError(f"EMA.load_state_dict: expected entries updates and module, found {', '.join(state_dict)}")
+        self.module.load_state_dict(state_dict["module"])
+        self.updates = int(state_dict["updates"])
