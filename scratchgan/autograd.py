@@ -125,7 +125,7 @@ def backward(self: Tensor, gradient=None, retain_graph: bool | None = None, crea
         raise RuntimeError("backward: every tensor in inputs must be a leaf with requires_grad=True")
     with set_recording(create_graph):
         found = _sweep([(self._node, g)], goals, create_graph, create_graph if retain_graph is None else retain_graph)
-        handed_out = set()      # one cotangent may reach two leaves: each gets memory of its own
+        handed_out = {id(g)}    # one cotangent may reach two leaves, and may be the caller's own: each leaf gets memory of its own
         for leaf, g in found.items():
             if not isinstance(g, Tensor):
                 g = np.asarray(g) if isinstance(g, np.generic) else g
