@@ -1,2 +1,25 @@
 """scratchgan: generative adversarial networks from scratch, on an autograd of its own over NumPy and CuPy."""
+from importlib import import_module
+
 from scratchgan import tensor as _engine  # noqa: F401  (loads the module before the function of the same name replaces it here)
+from scratchgan import functional, methods  # noqa: F401  (methods attaches Tensor's operators)
+from scratchgan.autograd import grad
+from scratchgan.backend import manual_seed
+from scratchgan.creation import (arange, as_tensor, empty, eye, float16, float32, float64, from_numpy, full, full_like, int32, int64,
+                                 linspace, ones, ones_like, rand, randint, randn, tensor, uint8, zeros, zeros_like)
+from scratchgan.errors import UserError
+from scratchgan.recording import enable_grad, is_grad_enabled, no_grad
+from scratchgan.tensor import Tensor
+
+__all__ = ["Tensor", "UserError", "arange", "as_tensor", "check", "data", "empty", "enable_grad", "eye", "float16", "float32", "float64",
+           "from_numpy", "full", "full_like", "functional", "gans", "grad", "int32", "int64", "is_grad_enabled", "linspace", "manual_seed",
+           "nn", "no_grad", "ones", "ones_like", "optim", "rand", "randint", "randn", "tensor", "uint8", "zeros", "zeros_like"]
+
+_ON_DEMAND = {"check", "data", "gans", "nn", "optim"}
+
+
+def __getattr__(name: str):
+    """Import the larger parts when they are first asked for."""
+    if name in _ON_DEMAND:
+        return import_module(f"scratchgan.{name}")
+    raise AttributeError(f"module 'scratchgan' has no attribute {name!r}")

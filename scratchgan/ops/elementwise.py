@@ -1,0 +1,445 @@
+"""Element-wise functions and their derivatives.
+
+Binary functions broadcast; their VJPs answer in the shape of the result, and the engine sums over what was repeated. At a kink the
+derivative is PyTorch's: |x|' = relu'(x) = 0 at 0, a tie of two arguments gives half to each, clamp passes at its bounds.
+"""
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from scratchgan.backend import xp
+from scratchgan.ops.blocks import in_blocks
+from scratchgan.ops.dtypes import alike, floating
+from scratchgan.tensor import Op
+
+Broadcasting = partial(Op, broadcasts=True)
+
+
+# Arithmetic
+
+@Broadcasting
+def add(a, b):
+    a, b = alike(a, b)
+    return a + b
+
+
+@Broadcasting
+def sub(a, b):
+    a, b = alike(a, b)
+    return a - b
+
+
+@Broadcasting
+def mul(a, b):
+    a, b = alike(a, b)
+    return a * b
+
+
+@Broadcasting
+def div(a, b):
+    a, b = alike(floating(a), floating(b))
+    return a / b
+
+
+@Op
+def neg(x):
+    return -x
+
+
+add.vjp(a=lambda g: g, b=lambda g: g)
+sub.vjp(a=lambda g: g, b=lambda g: -g)
+mul.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
+div.vjp(a=lambda g, b: g / b, b=lambda g, b, out: -g * (out / b))
+neg.vjp(x=lambda g: -g)
+
+
+@Op
+def power_of(x, *, p):
+    """x ** p for a number p."""
+    return (floating(x) if isinstance(p, float) else x) ** p
+
+
+@Op
+def power_from(x, *, base):
+    """base ** x for a number base."""
+    return base ** (floating(x) if isinstance(base, float) else x)
+
+
+@Broadcasting
+def power(a, b):
+    """a ** b for two arrays."""
+    a, b = alike(a, b)
+    return a ** b
+
+
+def _power_of_x(g, x, p):
+    if p == 2:
+        return g * (2 * x)
+    return g * (p * power_of(x, p=p - 1)) if p else g * 0
+
+
+def _log_or_0(base):
+    return math.log(base) if base > 0 else 0.0 if base == 0 else math.nan
+
+
+def _power_a(g, a, b):
+    """g b a^(b-1), and 0 where b = 0, whatever a is."""
+    return g * where(b == 0, 0, b * power(a, where(b == 0, 1, b - 1)))
+
+
+def _power_b(g, a, out):
+    """g a^b log a, and 0 where a = 0."""
+    return g * (out * log(where(a == 0, 1, a)))
+
+
+power_of.vjp(x=_power_of_x)
+power_from.vjp(x=lambda g, out, base: g * (out * _log_or_0(base)))
+power.vjp(a=_power_a, b=_power_b)
+
+
+# Rounding and signs: flat wherever they have a derivative
+
+@Op
+def floor(x):
+    return xp(x).floor(x)
+
+
+@Op
+def trunc(x):
+    return xp(x).trunc(x)
+
+
+@Op
+def sign(x):
+    return xp(x).sign(x)
+
+
+for flat in (floor, trunc, sign):
+    flat.vjp(x=lambda g: g * 0)
+
+
+# Exponentials, roots, circles
+
+@Op
+def exp(x):
+    x = floating(x)
+    return xp(x).exp(x)
+
+
+@Op
+def log(x):
+    x = floating(x)
+    return xp(x).log(x)
+
+
+@Op
+def log1p(x):
+    """log(1 + x), accurate for small x."""
+    x = floating(x)
+    return xp(x).log1p(x)
+
+
+@Op
+def sqrt(x):
+    x = floating(x)
+    return xp(x).sqrt(x)
+
+
+@Op
+def rsqrt(x):
+    """x ** -1/2."""
+    x = floating(x)
+    return 1 / xp(x).sqrt(x)
+
+
+@Op
+def sin(x):
+    x = floating(x)
+    return xp(x).sin(x)
+
+
+@Op
+def cos(x):
+    x = floating(x)
+    return xp(x).cos(x)
+
+
+exp.vjp(x=lambda g, out: g * out)
+log.vjp(x=lambda g, x: g / x)
+log1p.vjp(x=lambda g, x: g / (1 + x))
+sqrt.vjp(x=lambda g, out: g / (2 * out))
+rsqrt.vjp(x=in_blocks(lambda g, out: -0.5 * g * (out * out * out)))
+sin.vjp(x=lambda g, x: g * cos(x))
+cos.vjp(x=lambda g, x: -g * sin(x))
+
+
+# Choices
+
+@Broadcasting
+def where(condition, a, b):
+    a, b = alike(a, b)
+    return xp(condition).where(condition, a, b)
+
+
+@Broadcasting
+def maximum(a, b):
+    a, b = alike(a, b)
+    return xp(a).maximum(a, b)
+
+
+@Broadcasting
+def minimum(a, b):
+    a, b = alike(a, b)
+    return xp(a).minimum(a, b)
+
+
+@Broadcasting
+def clamp_min(x, low):
+    """max(x, low); at x = low the whole gradient goes to x."""
+    x, low = alike(x, low)
+    return xp(x).maximum(x, low)
+
+
+@Broadcasting
+def clamp_max(x, high):
+    """min(x, high); at x = high the whole gradient goes to x."""
+    x, high = alike(x, high)
+    return xp(x).minimum(x, high)
+
+
+@Op
+def absolute(x):
+    return abs(x)
+
+
+def _to_winner(g, won, tied):
+    return where(tied, 0.5 * g, where(won, g, 0))
+
+
+where.vjp(a=lambda g, condition: where(condition, g, 0),
+          b=lambda g, condition: where(condition, 0, g))
+maximum.vjp(a=lambda g, a, b: _to_winner(g, a > b, a == b),
+            b=lambda g, a, b: _to_winner(g, a < b, a == b))
+minimum.vjp(a=lambda g, a, b: _to_winner(g, a < b, a == b),
+            b=lambda g, a, b: _to_winner(g, a > b, a == b))
+clamp_min.vjp(x=lambda g, x, low: g * (x >= low),
+              low=lambda g, x, low: g * (x < low))
+clamp_max.vjp(x=lambda g, x, high: g * (x <= high),
+              high=lambda g, x, high: g * (x > high))
+absolute.vjp(x=lambda g, x: g * sign(x))
+
+
+# Activations. All are finite and free of overflow for any finite x.
+
+@Op
+@in_blocks
+def sigmoid(x):
+    """1 / (1 + e^-x), with no exponent above 0, and accurate also where it is tiny."""
+    x = floating(x)
+    m = xp(x)
+    return m.exp(m.minimum(x, 0)) / (1 + m.exp(-abs(x)))
+
+
+@Op
+@in_blocks
+def logsigmoid(x):
+    """log sigmoid(x) = min(x, 0) - log(1 + e^-|x|)."""
+    m = xp(x)
+    return m.minimum(x, 0) - m.log1p(m.exp(-abs(x)))
+
+
+@Op
+@in_blocks
+def softplus(x, *, beta, threshold):
+    """log(1 + e^(beta x)) / beta, and x itself where beta x > threshold."""
+    m, z = xp(x), beta * x
+    return m.where(z > threshold, x, (m.maximum(z, 0) + m.log1p(m.exp(-abs(z)))) / beta)
+
+
+@Op
+@in_blocks
+def tanh(x):
+    x = floating(x)
+    return xp(x).tanh(x)
+
+
+@Op
+def relu(x):
+    return xp(x).maximum(x, 0)
+
+
+@Op
+@in_blocks
+def leaky_relu(x, *, slope):
+    """x where x > 0, slope x elsewhere, for 0 <= slope <= 1."""
+    return xp(x).maximum(x, slope * x)
+
+
+@Op
+@in_blocks
+def step(x, *, low):
+    """1 where x > 0, low elsewhere, for low <= 1: the derivative of a leaky ReLU, flat itself."""
+    return xp(x).maximum((x > 0).astype(x.dtype), low)
+
+
+@Op
+@in_blocks
+def elu(x, *, alpha):
+    """x where x > 0, alpha (e^x - 1) elsewhere."""
+    m = xp(x)
+    return m.maximum(x, 0) + alpha * m.expm1(m.minimum(x, 0))
+
+
+@Op
+@in_blocks
+def silu(x):
+    """x sigmoid(x)."""
+    return x * sigmoid(x)
+
+
+@in_blocks
+def _silu_x(g, x):
+    s = sigmoid(x)
+    return g * (s * (1 + x * (1 - s)))
+
+
+sigmoid.vjp(x=in_blocks(lambda g, out: g * (out * (1 - out))))
+logsigmoid.vjp(x=in_blocks(lambda g, x: g * sigmoid(-x)))
+softplus.vjp(x=in_blocks(lambda g, x, beta, threshold: where(beta * x > threshold, g, g * sigmoid(beta * x))))
+tanh.vjp(x=in_blocks(lambda g, out: g * (1 - out * out)))
+relu.vjp(x=in_blocks(lambda g, out: g * (out > 0)))
+leaky_relu.vjp(x=in_blocks(lambda g, out, slope: g * step(out, low=slope)))
+step.vjp(x=lambda g: g * 0)
+elu.vjp(x=in_blocks(lambda g, x, alpha: where(x > 0, g, alpha * g * exp(minimum(x, 0)))))
+silu.vjp(x=_silu_x)
+
+
+# The normal distribution's share in GELU
+
+# W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969): quotients of polynomials,
+# highest power first, for erf(x) / x in x^2 on |x| <= 0.46875 and for e^(x^2) erfc(x) in x above.
+ERF_SMALL = ((1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+             (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3))
+ERFC_LARGE = ((2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594, 6.61191906371416295e1, 2.98635138197400131e2,
+               8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3),
+              (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
+               3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3))
+
+
+def _quotient(polynomials: tuple, x):
+    """p(x) / q(x) by Horner's rule."""
+    p, q = polynomials
+    above, below = p[0] * x, q[0] * x
+    for a, b in zip(p[1:-1], q[1:-1]):
+        above, below = (above + a) * x, (below + b) * x
+    return (above + p[-1]) / (below + q[-1])
+
+
+@Op
+@in_blocks
+def erf(x):
+    """The error function 2/sqrt(pi) int_0^x e^(-t^2) dt, within 1e-15."""
+    m = xp(x)
+    size = m.minimum(abs(x), 6)         # erf(6) is 1 in float64
+    near = x * _quotient(ERF_SMALL, size * size)
+    far = m.sign(x) * (1 - m.exp(-size * size) * _quotient(ERFC_LARGE, size))
+    return m.where(size <= 0.46875, near, far)
+
+
+erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+
+
+def _cdf(x):
+    """The probability that a standard normal variable is below x."""
+    return 0.5 * (1 + erf(x * math.sqrt(0.5)))
+
+
+def _density(x):
+    return exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+
+
+@Op
+@in_blocks
+def gelu(x):
+    """x times the probability that a standard normal variable is below x."""
+    return x * _cdf(x)
+
+
+def _tanh_argument(x):
+    return math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
+
+
+@Op
+@in_blocks
+def gelu_tanh(x):
+    """GELU with its probability replaced by (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2."""
+    return 0.5 * x * (1 + tanh(_tanh_argument(x)))
+
+
+@in_blocks
+def _gelu_tanh_x(g, x):
+    t = tanh(_tanh_argument(x))
+    slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x))
+    return 0.5 * g * (1 + t + x * slope * (1 - t * t))
+
+
+gelu.vjp(x=in_blocks(lambda g, x: g * (_cdf(x) + x * _density(x))))
+gelu_tanh.vjp(x=_gelu_tanh_x)
+
+
+# Comparisons and logic: no derivative
+
+@Op
+def eq(a, b):
+    return a == b
+
+
+@Op
+def ne(a, b):
+    return a != b
+
+
+@Op
+def lt(a, b):
+    return a < b
+
+
+@Op
+def le(a, b):
+    return a <= b
+
+
+@Op
+def gt(a, b):
+    return a > b
+
+
+@Op
+def ge(a, b):
+    return a >= b
+
+
+@Op
+def bitwise_and(a, b):
+    return a & b
+
+
+@Op
+def bitwise_or(a, b):
+    return a | b
+
+
+@Op
+def bitwise_not(x):
+    return ~x
+
+
+@Op
+def isfinite(x):
+    return xp(x).isfinite(x)
+
+
+@Op
+def isnan(x):
+    return xp(x).isnan(x)

@@ -1,0 +1,191 @@
+"""Reductions and the functions that divide by one.
+
+Every `axis` here is a tuple of axes, none of them negative. The VJP of a reduction repeats the cotangent along the axes that are gone
+and weighs it there.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scratchgan.backend import xp
+from scratchgan.ops.dtypes import floating
+from scratchgan.ops.elementwise import absolute, exp, power_of, sign, sqrt, where
+from scratchgan.ops.shape import reshape
+from scratchgan.tensor import Op, cast, expand_to
+
+
+def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+    """How many elements one element of the result is made of."""
+    return math.prod(shape[i] for i in axis)
+
+
+def _repeated(g, shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool):
+    """A reduction's result, or the cotangent of it, at every element that went into it."""
+    if not keepdims:
+        g = reshape(g, shape=tuple(1 if i in axis else n for i, n in enumerate(shape)))
+    return expand_to(g, shape=shape)
+
+
+@Op
+def sum(x, *, axis, keepdims):
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
+@Op
+def mean(x, *, axis, keepdims):
+    """Not a number where there is nothing to average."""
+    x, n = floating(x), _count(x.shape, axis)
+    return x.sum(axis=axis, keepdims=keepdims) * (1 / n if n else math.nan)
+
+
+@Op
+def var(x, *, axis, keepdims, correction):
+    """sum (x - mean)^2 / (n - correction)."""
+    centred = x - x.mean(axis=axis, keepdims=True)
+    return (centred * centred).sum(axis=axis, keepdims=keepdims) * _var_weight(x.shape, axis, correction)
+
+
+def _var_weight(shape: tuple[int, ...], axis: tuple[int, ...], correction: float) -> float:
+    n = max(0, _count(shape, axis) - correction)
+    return 1 / n if n else math.nan
+
+
+def _var_x(g, x, shape, axis, keepdims, correction):
+    weight = 2 * _var_weight(shape, axis, correction)
+    return _repeated(g * weight, shape, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True))
+
+
+@Op
+def std(x, *, axis, keepdims, correction):
+    """The square root of `var`; its gradient is 0 where it is 0."""
+    return xp(x).sqrt(var(x, axis=axis, keepdims=keepdims, correction=correction))
+
+
+def _std_x(g, x, out, shape, axis, keepdims, correction):
+    g = where(out == 0, 0, g / (2 * where(out == 0, 1, out)))
+    return _var_x(g, x, shape, axis, keepdims, correction)
+
+
+sum.vjp(x=_repeated)
+mean.vjp(x=lambda g, shape, axis, keepdims: _repeated(g * (1 / max(1, _count(shape, axis))), shape, axis, keepdims))
+var.vjp(x=_var_x)
+std.vjp(x=_std_x)
+
+
+# Extremes
+
+@Op
+def amax(x, *, axis, keepdims):
+    return x.max(axis=axis, keepdims=keepdims)
+
+
+@Op
+def amin(x, *, axis, keepdims):
+    return x.min(axis=axis, keepdims=keepdims)
+
+
+def _to_extreme(g, x, out, shape, axis, keepdims):
+    """The cotangent in equal parts to the elements that equal the result."""
+    chosen = cast(x == _repeated(out, shape, axis, keepdims), dtype=g.dtype)
+    shares = chosen / sum(chosen, axis=axis, keepdims=True)
+    return _repeated(g, shape, axis, keepdims) * shares
+
+
+amax.vjp(x=_to_extreme)
+amin.vjp(x=_to_extreme)
+
+
+@Op
+def argmax(x, *, axis, keepdims):
+    """The place of the first largest element along one axis; over the flattened x where axis is None."""
+    return x.argmax(axis=axis, keepdims=keepdims)
+
+
+@Op
+def argmin(x, *, axis, keepdims):
+    return x.argmin(axis=axis, keepdims=keepdims)
+
+
+@Op
+def all(x, *, axis, keepdims):
+    return (x != 0).all(axis=axis, keepdims=keepdims)
+
+
+@Op
+def any(x, *, axis, keepdims):
+    return (x != 0).any(axis=axis, keepdims=keepdims)
+
+
+# Exponentials. The largest element is taken out first, so that no exponent is above 0.
+
+def _finite_max(x, axis: tuple[int, ...]):
+    if not _count(x.shape, axis):
+        return 0.0
+    top = x.max(axis=axis, keepdims=True)
+    return xp(x).where(xp(x).isfinite(top), top, 0)
+
+
+@Op
+def logsumexp(x, *, axis, keepdims):
+    """log sum e^x."""
+    m, x = xp(x), floating(x)
+    top = _finite_max(x, axis)
+    with np.errstate(divide="ignore"):              # the log of no terms, or of terms e^-inf, is -inf
+        out = m.log(m.exp(x - top).sum(axis=axis, keepdims=True)) + top
+    return out if keepdims else out.squeeze(axis)
+
+
+@Op
+def softmax(x, *, axis):
+    """e^x / sum e^x."""
+    x = floating(x)
+    e = xp(x).exp(x - _finite_max(x, axis))
+    e /= e.sum(axis=axis, keepdims=True)
+    return e
+
+
+@Op
+def log_softmax(x, *, axis):
+    """x - log sum e^x."""
+    m, x = xp(x), floating(x)
+    below = x - _finite_max(x, axis)
+    return below - m.log(m.exp(below).sum(axis=axis, keepdims=True))
+
+
+logsumexp.vjp(x=lambda g, x, out, shape, axis, keepdims:
+              _repeated(g, shape, axis, keepdims) * exp(x - _repeated(out, shape, axis, keepdims)))
+softmax.vjp(x=lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True)))
+log_softmax.vjp(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
+
+
+# Norms
+
+@Op
+def norm2(x, *, axis, keepdims):
+    """sqrt(sum x^2); its gradient x / norm is 0 where the norm is 0."""
+    x = floating(x)
+    return xp(x).sqrt((x * x).sum(axis=axis, keepdims=keepdims))
+
+
+def _norm2_x(g, x, out, shape, axis, keepdims):
+    g = where(out == 0, 0, g / where(out == 0, 1, out))
+    return _repeated(g, shape, axis, keepdims) * x
+
+
+@Op
+def norm_p(x, *, p, axis, keepdims):
+    """(sum |x|^p)^(1/p) for a finite p other than 0."""
+    return (abs(floating(x)) ** p).sum(axis=axis, keepdims=keepdims) ** (1 / p)
+
+
+def _norm_p_x(g, x, out, shape, p, axis, keepdims):
+    """g sign(x) (|x| / norm)^(p-1), and 0 where x = 0."""
+    g = g * power_of(where(out == 0, 1, out), p=1 - p)
+    size = where(x == 0, 1, absolute(x))
+    return _repeated(g, shape, axis, keepdims) * (sign(x) * power_of(size, p=p - 1))
+
+
+norm2.vjp(x=_norm2_x)
+norm_p.vjp(x=_norm_p_x)

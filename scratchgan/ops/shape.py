@@ -1,0 +1,134 @@
+"""Rearranging elements. All are linear, so that each VJP is the adjoint, which is again one of these."""
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from scratchgan.backend import xp
+from scratchgan.tensor import Op, Variadic
+
+
+@Op
+def reshape(x, *, shape):
+    return x.reshape(shape)
+
+
+@Op
+def permute(x, *, axes):
+    """Axis number i of the result is axis axes[i] of x; axes are not negative."""
+    return x.transpose(axes)
+
+
+@Op
+def flip(x, *, axes):
+    return x[tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))]
+
+
+@Op
+def clone(x):
+    """A copy in the same memory layout."""
+    return x.copy(order="K")
+
+
+@Op
+def contiguous(x):
+    """x in memory order; itself where it is already."""
+    return x if x.flags.c_contiguous else x.copy(order="C")
+
+
+reshape.vjp(x=lambda g, shape: reshape(g, shape=shape))
+permute.vjp(x=lambda g, axes: permute(g, axes=inverse(axes)))
+flip.vjp(x=lambda g, axes: flip(g, axes=axes))
+clone.vjp(x=lambda g: g)
+contiguous.vjp(x=lambda g: g)
+
+
+def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes `axes`."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+def swap(x, i: int = -1, j: int = -2):
+    """x with two axes exchanged; the transposed matrices by default."""
+    axes = list(range(x.ndim))
+    axes[i], axes[j] = axes[j], axes[i]
+    return permute(x, axes=tuple(axes))
+
+
+# Joining
+
+@partial(Variadic, broadcasts=True)
+def cat(*arrays, axis):
+    return xp(arrays[0]).concatenate(arrays, axis=axis)
+
+
+@partial(Variadic, broadcasts=True)
+def stack(*arrays, axis):
+    return xp(arrays[0]).stack(arrays, axis=axis)
+
+
+def _part(g, i, shapes, axis):
+    start = sum(shape[axis] for shape in shapes[:i])
+    return getitem(g, index=(*[slice(None)] * axis, slice(start, start + shapes[i][axis])))
+
+
+cat.vjp(_part, reads=False)
+stack.vjp(lambda g, i, shapes, axis: getitem(g, index=(*[slice(None)] * axis, i)), reads=False)
+
+
+# Indexing
+
+@Op
+def getitem(x, *, index):
+    """x[index] by NumPy's rules, `index` a tuple."""
+    return x[index]
+
+
+@Op
+def scatter(x, *, index, shape):
+    """Zeros of `shape` with x added at `index`, places that occur repeatedly included: the adjoint of `getitem`."""
+    m = xp(x)
+    if not _may_repeat(index):
+        out = m.zeros(shape, dtype=x.dtype)
+        out[index] = x
+        return out
+    size = math.prod(shape)
+    places = m.arange(size).reshape(shape)[index].reshape(-1)
+    return m.bincount(places, weights=x.reshape(-1), minlength=size).astype(x.dtype).reshape(shape)
+
+
+def _may_repeat(index: tuple) -> bool:
+    return any(getattr(i, "dtype", None) is not None and i.ndim and i.dtype.kind in "iu" or isinstance(i, list) for i in index)
+
+
+@partial(Op, broadcasts=True)
+def setitem(x, value, *, index):
+    """x with `value` in place of x[index]."""
+    out = x.copy(order="K")
+    out[index] = value
+    return out
+
+
+getitem.vjp(x=lambda g, shape, index: scatter(g, index=index, shape=shape))
+scatter.vjp(x=lambda g, index: getitem(g, index=index))
+setitem.vjp(x=lambda g, index: setitem(g, 0, index=index), value=lambda g, index: getitem(g, index=index))
+
+
+# Padding
+
+@Op
+def pad(x, *, widths, value):
+    """x with widths[i] = (before, after) elements of `value` around its axis i, in x's memory order."""
+    shape = tuple(n + sum(w) for n, w in zip(x.shape, widths))
+    order = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
+    out = xp(x).full([shape[axis] for axis in order], value, dtype=x.dtype).transpose(inverse(order))
+    out[inside(widths, x.shape)] = x
+    return out
+
+
+def inside(widths, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Where an array of `shape` lies once it is padded."""
+    return tuple(slice(before, before + n) for (before, _), n in zip(widths, shape))
+
+
+pad.vjp(x=lambda g, shape, widths: getitem(g, index=inside(widths, shape)))
