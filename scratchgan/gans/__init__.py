@@ -1,7 +1,9 @@
-"""The GANs, one file per paper. `get("wgan-gp")` is the class, `configure("gan", data="ring")` its settings for that data.
+"""The GANs, one file per paper. `get("wgan-gp")` is the class, `configure("gan", data="ring")` its settings
+for that data.
 
-A GAN is made from a `data.Spec`, its `Config` and random streams. `step(batches)` is one iteration of the paper's algorithm, `sample(n)`
-draws from the averaged generator, and `parts()` names everything whose state a checkpoint must hold.
+A GAN is made from a `data.Spec`, its `Config` and random streams. `step(batches)` is one iteration of the
+paper's algorithm, `sample(n)` draws from the averaged generator, and `parts()` names everything whose state a
+checkpoint must hold.
 """
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def names() -> list[str]:
 
 
 def canonical(name: str) -> str:
-    """`name` as in `names()`: hyphens and case make no difference. Raises UserError, with the nearest name, for an unknown GAN."""
+    """`name` as in `names()`: hyphens and case make no difference. Raises UserError, with the nearest name,
+    for an unknown GAN."""
     wanted = name.lower().replace("-", "_")
     if wanted not in CLASSES:
         near = difflib.get_close_matches(wanted, CLASSES, n=1, cutoff=0.5)
@@ -36,7 +39,8 @@ def get(name: str) -> type:
 
 
 def configure(name: str, **given: Any) -> Any:
-    """The Config of a GAN for the data named in `given` or else its own: the GAN's `presets` for that data, under what is given."""
+    """The Config of a GAN for the data named in `given` or else its own: the GAN's `presets` for that data,
+    under what is given."""
     gan = get(name)
     preset = gan.presets.get(given.get("data", gan.config_class.data), {})
     return gan.config_class(**{**preset, **given})

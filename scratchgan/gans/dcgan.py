@@ -1,24 +1,27 @@
-"""DCGAN: Radford, Metz and Chintala 2016, "Unsupervised representation learning with deep convolutional generative adversarial
-networks" (arXiv 1511.06434).
+"""DCGAN: Radford, Metz and Chintala 2016, "Unsupervised representation learning with deep convolutional
+generative adversarial networks" (arXiv 1511.06434).
 
-The contribution is the networks (`nets/dcgan.py`), by the paper's guidelines: strided convolutions instead of pooling, batch
-normalisation in both networks but at G's output and D's input, no fully connected hidden layers, ReLU in G with tanh at the output,
-LeakyReLU(0.2) in D. Section 4: images in [-1, 1], z uniform with 100 dimensions, minibatches of 128, weights drawn from N(0, 0.02^2),
-Adam with learning rate 0.0002 and beta1 = 0.5. The game is that of Goodfellow et al. 2014 with the non-saturating loss:
+The contribution is the networks (`nets/dcgan.py`), by the paper's guidelines: strided convolutions instead of
+pooling, batch normalisation in both networks but at G's output and D's input, no fully connected hidden
+layers, ReLU in G with tanh at the output, LeakyReLU(0.2) in D. Section 4: images in [-1, 1], z uniform with
+100 dimensions, minibatches of 128, weights drawn from N(0, 0.02^2), Adam with learning rate 0.0002 and beta1
+= 0.5. The game is that of Goodfellow et al. 2014 with the non-saturating loss:
 
     D descends -E[log D(x)] - E[log(1 - D(G(z)))],    G descends -E[log D(G(z))]
 
-As in the authors' code, examples and samples go through D in batches of their own, so each is normalised by its own statistics, and D
-stays in training mode while G learns. One minibatch of samples serves both updates, D's and then G's through the D just updated, which
-saves a pass through G.
+As in the authors' code, examples and samples go through D in batches of their own, so each is normalised by
+its own statistics, and D stays in training mode while G learns. One minibatch of samples serves both updates,
+D's and then G's through the D just updated, which saves a pass through G.
 
-Departures. Scales of batch normalisation begin at N(1, 0.02^2), as in the authors' code; biases begin at 0. Minibatches of 64 and fewer
-channels, for small images and processors. Samples come from an exponential moving average of G's weights, which takes no part in the game.
+Departures. Scales of batch normalisation begin at N(1, 0.02^2), as in the authors' code; biases begin at 0.
+Minibatches of 64 and fewer channels, for small images and processors. Samples come from an exponential moving
+average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,45 +29,51 @@ from scratchgan import functional as F
 from scratchgan import nn, optim
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.gans import sampling
 from scratchgan.gans.gan import non_saturating_loss, value
+from scratchgan.gans.sampling import Sampler, real, scalars
 from scratchgan.nets import dcgan
-from scratchgan.tensor import Tensor
 
 
 @dataclass(frozen=True)
 class Config:
     """Hyperparameters."""
     data: str = "mnist5k"
-    size: int | None = None                 # edge of the images in pixels, such as 8, 28, 32 or 64; None: the data's own
+    size: int | None = None                 # edge in pixels: 8, 28, 32, 64 ...; None: the data's own
     steps: int = 2000                       # updates of D and of G
     batch_size: int = 64
     lr: float = 2e-4                        # Adam, for both players
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 100                       # size of z ~ U(-1, 1)
-    g_width: int = 32                       # channels before G's last layer, doubling towards z (the paper: 128)
+    g_width: int = 32                       # channels before G's last layer, doubling towards z
     d_width: int = 32                       # channels after D's first layer, doubling towards the logit
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 250
 
 
-class DCGAN:
-    """Both players, their optimisers, and the training of section 4. `streams` become the default ones, from which layers draw."""
+class DCGAN(Sampler):
+    """Both players, their optimisers, and the training of section 4. `streams` become the default ones, from
+    which layers draw."""
     config_class = Config
-    presets: dict[str, dict] = {}
+    presets: ClassVar[dict[str, dict]] = {}
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
-        self.generator = dcgan.Generator(config.latent, spec.shape, config.g_width).apply(initialise).to(device)
-        self.discriminator = dcgan.Discriminator(spec.shape, config.d_width, norm=True).apply(initialise).to(device)
+        self.generator = dcgan.Generator(config.latent, spec.shape, config.g_width).to(device)
+        self.discriminator = dcgan.Discriminator(spec.shape, config.d_width, norm=True).to(device)
+        for network in (self.generator, self.discriminator):
+            network.apply(initialise)
         self.optimizer_g = optim.Adam(self.generator.parameters(), config.lr, config.betas)
         self.optimizer_d = optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
         self.ema = optim.EMA(self.generator, config.ema_decay, warmup=True)
 
+    def prior(self, stream: np.random.Generator, n: int) -> np.ndarray:
+        """n draws of z ~ U(-1, 1)."""
+        return stream.uniform(-1, 1, (n, self.config.latent))
+
     def step(self, batches: Iterator) -> dict[str, float]:
         """One update of D, then one of G, on the same samples."""
         G, D = self.generator, self.discriminator
-        x = sampling.real(batches, D)
+        x = real(batches, D)
         fake = G(self.noise(len(x)))
 
         real_logits, fake_logits = D(x), D(fake.detach())
@@ -78,22 +87,13 @@ class DCGAN:
         loss_g.backward(inputs=list(G.parameters()))
         self.optimizer_g.step()
         self.ema.update()
-        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(),
-                "d_real": F.sigmoid(real_logits).mean().item(), "d_fake": F.sigmoid(fake_logits).mean().item()}
-
-    def noise(self, n: int) -> Tensor:
-        """n samples of z ~ U(-1, 1), from the stream "noise"."""
-        return sampling.constant(self.streams["noise"].uniform(-1, 1, (n, self.config.latent)), self.generator)
-
-    def sample(self, n: int, noise: np.random.Generator | None = None) -> np.ndarray:
-        """n images (n, C, H, W) of the averaged generator in [-1, 1]; `noise` draws z, or else the stream "sample"."""
-        z = (self.streams["sample"] if noise is None else noise).uniform(-1, 1, (n, self.config.latent))
-        return sampling.generate(self.ema.module, z)
+        probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
+        return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1])
 
     def parts(self) -> dict[str, object]:
-        """All that has a state to be kept."""
-        return {"generator": self.generator, "discriminator": self.discriminator, "optimizer_g": self.optimizer_g,
-                "optimizer_d": self.optimizer_d, "ema": self.ema}
+        """All whose state a checkpoint holds."""
+        return {"generator": self.generator, "discriminator": self.discriminator,
+                "optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d, "ema": self.ema}
 
 
 def initialise(layer: nn.Module) -> None:

@@ -4,15 +4,17 @@ The two-player minimax game, the paper's equation (1):
 
     min_G max_D V(D, G) = E_{x ~ p_data}[log D(x)] + E_{z ~ p_z}[log(1 - D(G(z)))]
 
-played by Algorithm 1: k times, ascend V in the discriminator's weights on m noise samples and m examples; then, on m new noise samples,
-descend in the generator's. Early on D rejects every sample with confidence and log(1 - D(G(z))) saturates; the paper then trains G "to
-maximize log D(G(z))" instead (section 3), and so does `Config.saturating = False`.
+played by Algorithm 1: k times, ascend V in the discriminator's weights on m noise samples and m examples;
+then, on m new noise samples, descend in the generator's. Early on D rejects every sample with confidence and
+log(1 - D(G(z))) saturates; the paper then trains G "to maximize log D(G(z))" instead (section 3), and so does
+`Config.saturating = False`.
 
 Here D returns logits: the paper's D(x) is sigmoid(D(x)).
 
-Departures. The paper's networks mix rectifiers and sigmoids in G, and are maxout with dropout in D, trained by SGD with momentum; here
-G has rectifiers, with batch normalisation and tanh for images, D has leaky rectifiers with dropout for images, and the optimiser is Adam.
-Samples come from an exponential moving average of G's weights, which smooths out the oscillation of the game; it never takes part in it.
+Departures. The paper's networks mix rectifiers and sigmoids in G, and are maxout with dropout in D, trained
+by SGD with momentum; here G has rectifiers, with batch normalisation and tanh for images, D has leaky
+rectifiers with dropout for images, and the optimiser is Adam. Samples come from an exponential moving average
+of G's weights, which smooths out the oscillation of the game; it never takes part in it.
 """
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from scratchgan import functional as F
 from scratchgan import optim
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.gans import sampling
+from scratchgan.gans.sampling import Sampler, real, scalars
 from scratchgan.nets import mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
@@ -39,7 +41,7 @@ class Config:
     steps: int = 8000                       # iterations of Algorithm 1
     batch_size: int = 64                    # m
     k: int = 1                              # steps of D per step of G
-    saturating: bool = False                # G descends log(1 - D(G(z))) as in (1), instead of ascending log D(G(z))
+    saturating: bool = False                # G descends log(1 - D(G(z))), as (1) says
     lr: float = 2e-4                        # Adam, for both players
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 100                       # size of z ~ N(0, I)
@@ -51,14 +53,15 @@ class Config:
     sample_every: int = 500
 
 
-# Modes a hundred times narrower than the ring ask for larger batches. Batch normalisation would tie a point to the others of its batch,
-# and dropout would blur the density ratio that D estimates.
-POINTS = dict(steps=10000, batch_size=256, latent=2, g_widths=(128, 128, 128), d_widths=(128, 128, 128), g_norm=False, d_dropout=0.0,
-              sample_every=1000)
+# Modes a hundred times narrower than the ring ask for larger batches. Batch normalisation would tie a point to
+# the others of its batch, and dropout would blur the density ratio that D estimates.
+POINTS = {"steps": 10000, "batch_size": 256, "latent": 2, "g_widths": (128, 128, 128),
+          "d_widths": (128, 128, 128), "g_norm": False, "d_dropout": 0.0, "sample_every": 1000}
 
 
 def value(real: Tensor, fake: Tensor) -> Tensor:
-    """V(D, G) = mean log sigmoid(real) + mean log(1 - sigmoid(fake)), of logits (N,): the paper's (1). D ascends it."""
+    """V(D, G) = mean log sigmoid(real) + mean log(1 - sigmoid(fake)), of logits (N,): the paper's (1). D
+    ascends it."""
     return F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()
 
 
@@ -72,26 +75,29 @@ def non_saturating_loss(fake: Tensor) -> Tensor:
     return -F.logsigmoid(fake).mean()
 
 
-class GAN:
-    """Both players, their optimisers, and Algorithm 1. `streams` become the default ones, from which layers draw."""
+class GAN(Sampler):
+    """Both players, their optimisers, and Algorithm 1. `streams` become the default ones, from which layers
+    draw."""
     config_class = Config
     presets = dict.fromkeys(("ring", "grid", "swissroll"), POINTS)
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
-        bounded = bool(np.isfinite(spec.high))
-        self.generator = mlp.Generator(config.latent, spec.shape, config.g_widths, bounded=bounded, norm=config.g_norm).to(device)
-        self.discriminator = mlp.Discriminator(spec.shape, config.d_widths, dropout=config.d_dropout).to(device)
+        generator = mlp.Generator(config.latent, spec.shape, config.g_widths,
+                                  bounded=bool(np.isfinite(spec.high)), norm=config.g_norm)
+        discriminator = mlp.Discriminator(spec.shape, config.d_widths, dropout=config.d_dropout)
+        self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         self.generator_loss = saturating_loss if config.saturating else non_saturating_loss
         self.optimizer_g = optim.Adam(self.generator.parameters(), config.lr, config.betas)
         self.optimizer_d = optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
         self.ema = optim.EMA(self.generator, config.ema_decay, warmup=True)
 
     def step(self, batches: Iterator) -> dict[str, float]:
-        """One iteration of Algorithm 1: k minibatches (x, z) for D, then one of z for G. Probabilities and losses are of the last ones."""
+        """One iteration of Algorithm 1: k minibatches (x, z) for D, then one of z for G. Probabilities and
+        losses are of the last ones."""
         G, D = self.generator, self.discriminator
         for _ in range(self.config.k):
-            x = sampling.real(batches, D)
+            x = real(batches, D)
             with no_grad():
                 fake = G(self.noise(len(x)))
             real_logits, fake_logits = D(x), D(fake)
@@ -105,19 +111,10 @@ class GAN:
         loss_g.backward(inputs=list(G.parameters()))
         self.optimizer_g.step()
         self.ema.update()
-        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(),
-                "d_real": F.sigmoid(real_logits).mean().item(), "d_fake": F.sigmoid(fake_logits).mean().item()}
-
-    def noise(self, n: int) -> Tensor:
-        """n samples of the prior p_z = N(0, I), from the stream "noise"."""
-        return sampling.constant(self.streams["noise"].standard_normal((n, self.config.latent)), self.generator)
-
-    def sample(self, n: int, noise: np.random.Generator | None = None) -> np.ndarray:
-        """n samples (n, *shape) of the averaged generator in the data's range; `noise` draws z, or else the stream "sample"."""
-        z = (self.streams["sample"] if noise is None else noise).standard_normal((n, self.config.latent))
-        return sampling.generate(self.ema.module, z)
+        probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
+        return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1])
 
     def parts(self) -> dict[str, object]:
-        """All that has a state to be kept."""
-        return {"generator": self.generator, "discriminator": self.discriminator, "optimizer_g": self.optimizer_g,
-                "optimizer_d": self.optimizer_d, "ema": self.ema}
+        """All whose state a checkpoint holds."""
+        return {"generator": self.generator, "discriminator": self.discriminator,
+                "optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d, "ema": self.ema}

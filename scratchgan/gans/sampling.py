@@ -1,15 +1,18 @@
-"""What every GAN draws: real batches, noise, and samples of the averaged generator.
+"""What every GAN draws: real batches, noise, and samples of the averaged generator. How it trains is each
+paper's own.
 
-Noise is drawn on the host in float64 and rounded to the networks' dtype, so that one seed means the same noise on every device.
+Noise is drawn on the host in float64 and rounded to the networks' dtype, so that one seed means the same
+noise on every device.
 """
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from scratchgan import nn
-from scratchgan.backend import to_host, xp
+from scratchgan import nn, optim
+from scratchgan.backend import Streams, to_host, xp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -26,7 +29,30 @@ def real(batches: Iterator[tuple[np.ndarray, np.ndarray | None]], network: nn.Mo
     return constant(x, network)
 
 
-def generate(generator: nn.Module, z: np.ndarray) -> np.ndarray:
-    """G(z) on the host, with nothing recorded; the averaged generator is in evaluation mode already."""
-    with no_grad():
-        return to_host(generator(constant(z, generator))._array)
+def scalars(**values: Tensor) -> dict[str, float]:
+    """What `step` reports, as numbers."""
+    return {name: value.item() for name, value in values.items()}
+
+
+class Sampler:
+    """Drawing z and G(z), for GANs with a `config.latent`, a `generator`, its moving average `ema`, and
+    `streams`."""
+    config: Any
+    streams: Streams
+    generator: nn.Module
+    ema: optim.EMA
+
+    def prior(self, stream: np.random.Generator, n: int) -> np.ndarray:
+        """n draws of z, (n, latent): N(0, I), unless the paper has another."""
+        return stream.standard_normal((n, self.config.latent))
+
+    def noise(self, n: int) -> Tensor:
+        """n draws of z for training, from the stream "noise"."""
+        return constant(self.prior(self.streams["noise"], n), self.generator)
+
+    def sample(self, n: int, noise: np.random.Generator | None = None) -> np.ndarray:
+        """n samples (n, *shape) of the averaged generator, in the range of the data; `noise` draws z, or else
+        the stream "sample"."""
+        z = self.prior(self.streams["sample"] if noise is None else noise, n)
+        with no_grad():
+            return to_host(self.ema.module(constant(z, self.ema.module))._array)

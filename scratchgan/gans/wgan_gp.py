@@ -1,21 +1,23 @@
 """WGAN-GP: Gulrajani et al. 2017, "Improved training of Wasserstein GANs" (arXiv 1704.00028).
 
-The critic, a function D without a sigmoid, estimates the Wasserstein distance between the data P_r and the samples P_g. It would have to
-be 1-Lipschitz; the paper asks for gradients of norm 1 on lines between examples and samples instead. Its equation (3), descended in D:
+The critic, a function D without a sigmoid, estimates the Wasserstein distance between the data P_r and the
+samples P_g. It would have to be 1-Lipschitz; the paper asks for gradients of norm 1 on lines between examples
+and samples instead. Its equation (3), descended in D:
 
     L = E_{x~ ~ P_g}[D(x~)] - E_{x ~ P_r}[D(x)] + lambda E_{x^}[(||grad_x^ D(x^)||_2 - 1)^2]
 
     x^ = epsilon x + (1 - epsilon) x~,    epsilon ~ U[0, 1]
 
-The norm is each sample's own, over all its axes, and so is epsilon. Hence no batch normalisation in the critic: the penalty is "with
-respect to each input independently, and not the entire batch" (section 4). The penalty's gradient in D's weights is a derivative of a
-derivative, by double backward. Algorithm 1: n_critic updates of D, each on new x, z and epsilon, then one of G, which descends
--E[D(G(z))]; Adam with alpha = 0.0001, beta1 = 0, beta2 = 0.9; lambda = 10, n_critic = 5, m = 64.
+The norm is each sample's own, over all its axes, and so is epsilon. Hence no batch normalisation in the
+critic: the penalty is "with respect to each input independently, and not the entire batch" (section 4). The
+penalty's gradient in D's weights is a derivative of a derivative, by double backward. Algorithm 1: n_critic
+updates of D, each on new x, z and epsilon, then one of G, which descends -E[D(G(z))]; Adam with alpha =
+0.0001, beta1 = 0, beta2 = 0.9; lambda = 10, n_critic = 5, m = 64.
 
 D + c is the same critic for any constant c, so the bias of its last layer never has a gradient.
 
-Departures. The networks are the DCGAN's for images, without the critic's batch normalisation, and MLPs for points. Samples come from an
-exponential moving average of G's weights, which takes no part in the game.
+Departures. The networks are the DCGAN's for images, without the critic's batch normalisation, and MLPs for
+points. Samples come from an exponential moving average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from scratchgan import nn, optim
 from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.gans import sampling
+from scratchgan.gans.sampling import Sampler, constant, real, scalars
 from scratchgan.nets import dcgan, mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
@@ -39,7 +41,7 @@ from scratchgan.tensor import Tensor
 class Config:
     """Hyperparameters; the defaults are for images, `POINTS` holds those for the plane."""
     data: str = "mnist5k"
-    size: int | None = None                 # edge of the images in pixels, such as 8, 28, 32 or 64; None: the data's own
+    size: int | None = None                 # edge in pixels: 8, 28, 32, 64 ...; None: the data's own
     steps: int = 1000                       # updates of G
     batch_size: int = 64                    # m
     n_critic: int = 5                       # updates of D per update of G
@@ -47,14 +49,14 @@ class Config:
     lr: float = 1e-4                        # alpha, of Adam for both players
     betas: tuple[float, float] = (0.0, 0.9)
     latent: int = 100                       # size of z ~ N(0, I)
-    g_width: int = 32                       # channels before G's last layer, doubling towards z; of points, hidden units a layer
-    d_width: int = 32                       # channels after D's first layer, doubling towards its output; of points, hidden units
+    g_width: int = 32                       # channels before G's last layer, doubling towards z
+    d_width: int = 32                       # channels after D's first layer, doubling towards its output
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 100
 
 
 POINT_LAYERS = 3                            # hidden layers of both MLPs
-POINTS = dict(steps=3000, batch_size=256, latent=2, g_width=128, d_width=128, sample_every=500)
+POINTS = {"steps": 3000, "batch_size": 256, "latent": 2, "g_width": 128, "d_width": 128, "sample_every": 500}
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -67,10 +69,12 @@ def generator_loss(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
-    """mean (||grad D(x^)||_2 - 1)^2 at x^ = epsilon x + (1 - epsilon) x~, the norm taken over all axes of a sample.
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor,
+                     epsilon: Tensor) -> Tensor:
+    """mean (||grad D(x^)||_2 - 1)^2 at x^ = epsilon x + (1 - epsilon) x~, the norm over all axes of a sample.
 
-    real, fake: (N, ...), without gradient. epsilon: one number per sample, (N, 1, ...). The result is differentiable in D's weights.
+    real, fake: (N, ...), without gradient. epsilon: one number per sample, (N, 1, ...). The result is differentiable
+    in D's weights.
     """
     x_hat = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
     slope, = grad(critic(x_hat).sum(), x_hat, create_graph=True)
@@ -78,8 +82,9 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return ((norm - 1) ** 2).mean()
 
 
-class WGANGP:
-    """Generator and critic, their optimisers, and Algorithm 1. `streams` become the default ones, from which layers draw."""
+class WGANGP(Sampler):
+    """Generator and critic, their optimisers, and Algorithm 1. `streams` become the default ones, from which
+    layers draw."""
     config_class = Config
     presets = dict.fromkeys(("ring", "grid", "swissroll"), POINTS)
 
@@ -96,7 +101,7 @@ class WGANGP:
         """One iteration of Algorithm 1. The scalars of the critic are those of its last update."""
         G, D = self.generator, self.critic
         for _ in range(self.config.n_critic):
-            x = sampling.real(batches, D)
+            x = real(batches, D)
             with no_grad():
                 fake = G(self.noise(len(x)))
             distance = -critic_loss(D(x), D(fake))
@@ -111,23 +116,14 @@ class WGANGP:
         loss_g.backward(inputs=list(G.parameters()))
         self.optimizer_g.step()
         self.ema.update()
-        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(), "distance": distance.item(), "penalty": penalty.item()}
-
-    def noise(self, n: int) -> Tensor:
-        """n samples of z ~ N(0, I), from the stream "noise"."""
-        return sampling.constant(self.streams["noise"].standard_normal((n, self.config.latent)), self.generator)
+        return scalars(loss_d=loss_d, loss_g=loss_g, distance=distance, penalty=penalty)
 
     def epsilon(self, x: Tensor) -> Tensor:
         """One number of U[0, 1] per sample of x, from the stream "epsilon", shaped to broadcast over it."""
-        return sampling.constant(self.streams["epsilon"].random((len(x), *[1] * (x.ndim - 1))), self.critic)
-
-    def sample(self, n: int, noise: np.random.Generator | None = None) -> np.ndarray:
-        """n samples (n, *shape) of the averaged generator in the data's range; `noise` draws z, or else the stream "sample"."""
-        z = (self.streams["sample"] if noise is None else noise).standard_normal((n, self.config.latent))
-        return sampling.generate(self.ema.module, z)
+        return constant(self.streams["epsilon"].random((len(x), *[1] * (x.ndim - 1))), self.critic)
 
     def parts(self) -> dict[str, object]:
-        """All that has a state to be kept."""
+        """All whose state a checkpoint holds."""
         return {"generator": self.generator, "critic": self.critic, "optimizer_g": self.optimizer_g,
                 "optimizer_d": self.optimizer_d, "ema": self.ema}
 
@@ -139,7 +135,8 @@ def image_networks(spec: Spec, config: Config) -> tuple[nn.Module, nn.Module]:
 
 
 def point_networks(spec: Spec, config: Config) -> tuple[nn.Module, nn.Module]:
-    """MLPs."""
+    """MLPs of POINT_LAYERS hidden layers with `g_width` and `d_width` units."""
+    g_widths, d_widths = [config.g_width] * POINT_LAYERS, [config.d_width] * POINT_LAYERS
     bounded = bool(np.isfinite(spec.high))
-    return (mlp.Generator(config.latent, spec.shape, [config.g_width] * POINT_LAYERS, bounded=bounded, norm=False),
-            mlp.Discriminator(spec.shape, [config.d_width] * POINT_LAYERS))
+    return (mlp.Generator(config.latent, spec.shape, g_widths, bounded=bounded, norm=False),
+            mlp.Discriminator(spec.shape, d_widths))
