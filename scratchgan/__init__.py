@@ -1,5 +1,10 @@
 """scratchgan: generative adversarial networks from scratch, on an autograd of its own over NumPy and CuPy."""
 from importlib import import_module
+from pathlib import Path
+
+_folder = Path(__file__).parent
+if not (_folder / "kernels").exists():      # a source checkout: kernels/ lies beside this folder, not inside as once installed
+    __path__.append(str(_folder.parent))
 
 from scratchgan import tensor as _engine  # noqa: F401  (loads the module before the function of the same name replaces it here)
 from scratchgan import functional, methods  # noqa: F401  (methods attaches Tensor's operators)
