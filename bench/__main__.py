@@ -3,11 +3,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))      # the table of cases and the PyTorch twins
-
-from bench import timing  # noqa: E402
+from bench import timing
 
 TITLES = {"engine": "one op on 16 elements, forward + backward", "ops": "op, forward + backward", "steps": "training step"}
 

@@ -53,9 +53,8 @@ def peak_of(name: str, side: str) -> float:
 
 
 def _in_process(name: str, side: str) -> float:
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     allocator = {"SCRATCHGAN_MALLOC": "system"} if side == "torch" else {}
-    done = subprocess.run([sys.executable, "-m", "bench.memory", name, side], cwd=ROOT, env={**os.environ, "PYTHONPATH": path, **allocator},
+    done = subprocess.run([sys.executable, "-m", "bench.memory", name, side], cwd=ROOT, env={**os.environ, **allocator},
                           capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"memory of {name}, {side}: {done.stderr.strip().splitlines()[-1]}")

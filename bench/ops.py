@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cases import CASES, Case, Input, call_ours, call_torch, make_inputs
 
 import scratchgan
+import scratchgan.functional as F
 from bench.timing import Budget, Row, check_close, compare
+from tests.cases import CASES, Case, Input, make_inputs
 
 ACTIVATIONS = (64, 128, 16, 16)         # one batch inside DCGAN: 2 million numbers, 8 MiB
 LOGITS = (1024, 1000)
@@ -112,7 +113,7 @@ def _norm(op: str, *sizes, **kwargs) -> Case:
 
 
 NORMALISATION = [
-    *(Case("batch_norm", (Input(ACTIVATIONS, layout=layout), Input((128,)), Input((128,))), {}, lambda F, *a: _batch_norm(F, *a),
+    *(Case("batch_norm", (Input(ACTIVATIONS, layout=layout), Input((128,)), Input((128,))), {}, _batch_norm,
            lambda *a: _batch_norm(torch.nn.functional, *a)) for layout in ("C", "channels_last")),
     _norm("instance_norm"),
     Case("layer_norm", (Input((1024, 512)), Input((512,)), Input((512,))), {}, lambda F, x, w, b: F.layer_norm(x, (512,), w, b),
@@ -153,21 +154,30 @@ def name_of(case: Case) -> str:
     return " ".join([case.op, shapes, *more])
 
 
+def torch_function(case: Case) -> Callable:
+    """What PyTorch calls the same thing."""
+    if case.torch is not None:
+        return case.torch
+    function = getattr(torch.nn.functional, case.op, None) or getattr(torch, case.op, None) or getattr(torch.Tensor, case.op)
+    return lambda *tensors: function(*tensors, **case.kwargs)
+
+
 def pair(case: Case) -> Pair:
     arrays = make_inputs(case, np.float32)
-    wants = [i.grad and a.dtype.kind == "f" for i, a in zip(case.inputs, arrays)]
+    wants = [i.differentiable for i in case.inputs]
+    in_torch = torch_function(case)
     ours = [scratchgan.tensor(a, requires_grad=w) for a, w in zip(arrays, wants)]
     theirs = [torch.from_numpy(a).requires_grad_(w) for a, w in zip(arrays, wants)]
-    y = call_ours(case, *ours)
+    y = case.run(F, *ours)
     cotangent = np.random.default_rng(1).uniform(0.5, 1.5, y.shape).astype(np.float32)
     ours_g, torch_g = scratchgan.tensor(cotangent), torch.from_numpy(cotangent)
     ours_x, torch_x = ([x for x, w in zip(xs, wants) if w] for xs in (ours, theirs))
 
     def run_ours():
-        return scratchgan.grad(call_ours(case, *ours), ours_x, ours_g)
+        return scratchgan.grad(case.run(F, *ours), ours_x, ours_g)
 
     def run_torch():
-        return torch.autograd.grad(call_torch(case, *theirs), torch_x, torch_g)
+        return torch.autograd.grad(in_torch(*theirs), torch_x, torch_g)
 
     return Pair(name_of(case), run_ours, run_torch, case.op not in RANDOM)
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from twins import IMAGE, POINT, Twins, batches, twins
 
 from bench.timing import Budget, Row, compare
 from scratchgan.data import Spec
+from tests.twins import IMAGE, POINT, Twins, batches, twins
 
 BATCH = 64
 CHECKED_STEPS, TOLERANCE = 2, 1e-3

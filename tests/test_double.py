@@ -6,9 +6,9 @@ import weakref
 
 import numpy as np
 import pytest
-from double import DoubleArray, cupy, device
 
 from scratchgan import backend, inplace
+from tests.double import DoubleArray, cupy, device
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """Ten training steps of each GAN in float64 equal an independent PyTorch version's, on every weight, buffer, average and moment."""
 from __future__ import annotations
 
-import double
 import numpy as np
 import pytest
 import torch
-from twins import IMAGE, POINT, batches, twins
 
 from scratchgan.backend import to_host
 from scratchgan.data import Spec
+from tests.double import DoubleArray
+from tests.twins import IMAGE, POINT, batches, twins
 
 STEPS, BATCH, TOLERANCE = 10, 6, 1e-9
 SMALL_MLP = {"g_widths": (12, 10), "d_widths": (11, 9), "latent": 5, "d_dropout": 0.0}
@@ -74,5 +74,5 @@ def test_steps_on_the_strict_double_equal_pytorchs(name):
     pair = run(*CASES[name], device="double", steps=2)
     for which, (ours, theirs) in pair.modules().items():
         for key, value in ours.state_dict().items():
-            assert type(value._array) is double.DoubleArray
+            assert type(value._array) is DoubleArray
             agree(f"{which} {key}", value._array, theirs.state_dict()[key])

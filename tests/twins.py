@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from reference import dcgan, gan, wgan_gp
 
 from scratchgan import gans
 from scratchgan.backend import Streams, to_host
 from scratchgan.data import Spec
+from tests.reference import dcgan, gan, wgan_gp
 
 IMAGE, POINT = (-1.0, 1.0), (-np.inf, np.inf)
 

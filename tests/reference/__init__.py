@@ -13,15 +13,20 @@ from torch import nn
 
 
 class Average:
-    """Exponential moving average of a network: w' <- decay w' + (1 - decay) w for weights; buffers are taken as they are."""
+    """Exponential moving average of a network: w' <- d w' + (1 - d) w for weights; buffers are taken as they are.
+
+    Update number t has d = min(decay, t / (t + 9)), so that the average soon leaves the initial weights.
+    """
 
     def __init__(self, network: nn.Module, decay: float):
-        self.network, self.decay = network, decay
+        self.network, self.decay, self.updates = network, decay, 0
         self.module = copy.deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self) -> None:
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + 9))
         for kept, new in zip(self.module.parameters(), self.network.parameters()):
-            kept.lerp_(new, 1 - self.decay)
+            kept.lerp_(new, 1 - decay)
         for kept, new in zip(self.module.buffers(), self.network.buffers()):
             kept.copy_(new)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from reference import Average
-from reference.gan import on_fake, on_real
 from torch import nn
+
+from tests.reference import Average
+from tests.reference.gan import on_fake, on_real
 
 
 def halvings(size: int) -> tuple[int, int]:

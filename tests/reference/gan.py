@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from reference import Average
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+from tests.reference import Average
 
 
 class Generator(nn.Module):

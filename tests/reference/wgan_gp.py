@@ -4,8 +4,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from reference import Average
 from torch import nn
+
+from tests.reference import Average
 
 
 def penalty(critic: nn.Module, x: torch.Tensor, fake: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
