@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from scratchgan import nn, optim
+from scratchgan import backend, nn, optim
 from scratchgan.errors import UserError
 from scratchgan.tensor import Tensor
+from tests import double
 
 SETTINGS = {
     "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.9, "nesterov": True}, {"weight_decay": 0.1},
@@ -130,6 +131,20 @@ def test_saved_and_loaded_state_continues_to_the_same_bits(case):
     for params, o in ((ours, optimizer), (twins, twin)):
         steps(params, torch_like, (o,), 4, np.random.default_rng(6))
     assert all(np.array_equal(p._array, q._array) for p, q in zip(ours, twins))
+
+
+def test_on_the_device_double(case):
+    ours, _, optimizer, _ = pair(case, np.float32)
+    torch_like = [torch.nn.Parameter(torch.zeros(s)) for s in SHAPES]
+    twins = [nn.Parameter(double.device(p._array.copy())) for p in ours]
+    twin = type(optimizer)([{**g, "params": twins[s]} for g, s in zip(optimizer.param_groups, (slice(2), slice(2, None)))])
+    twin.load_state_dict(optimizer.state_dict())
+    for _ in range(3):
+        steps(ours, torch_like, (optimizer,), 1, np.random.default_rng(6))
+        for p, q in zip(ours, twins):
+            q.grad = None if p.grad is None else Tensor(double.device(p.grad._array))
+        twin.step()
+    assert all(np.array_equal(p._array, backend.to_host(q._array)) for p, q in zip(ours, twins))
 
 
 def test_layouts_and_several_threads_change_no_bit(monkeypatch):

@@ -21,7 +21,10 @@ class _Numbered(Module):
         """Add at the end; returns self."""
         if not isinstance(member, self.member):
             raise TypeError(f"{type(self).__name__}: expected a {self.member.__name__}, found {type(member).__name__}")
-        setattr(self, str(len(self)), member)
+        name = str(len(self))
+        if name in self._kinds:             # a slice of a Sequential keeps the names that its members had
+            raise ValueError(f"{type(self).__name__}: the name {name!r} is taken: make a new {type(self).__name__} of the members")
+        setattr(self, name, member)
         return self
 
     def extend(self, members: Iterable):

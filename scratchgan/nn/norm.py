@@ -29,16 +29,15 @@ class _RunningNorm(_Norm):
     """Per channel, with running statistics for evaluation: running <- (1 - momentum) running + momentum (that of the batch)."""
     dims: tuple[int, ...]               # how many dimensions an input may have
 
-    def __init__(self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool,
-                 device: str | None, dtype):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, device: str | None = None, dtype=None, *, bias: bool = True):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self._add_scale((num_features,), affine, affine, device, dtype)
-        statistics = [("running_mean", (num_features,), dtype or np.float32), ("running_var", (num_features,), dtype or np.float32),
-                      ("num_batches_tracked", (), np.int64)]
-        for name, shape, kind in statistics:
-            empty = backend.module_of(device or "cpu").empty
+        self._add_scale((num_features,), affine, affine and bias, device, dtype)
+        empty, kind = backend.module_of(device or "cpu").empty, dtype or np.float32
+        for name, shape, kind in (("running_mean", (num_features,), kind), ("running_var", (num_features,), kind),
+                                  ("num_batches_tracked", (), np.int64)):
             self.register_buffer(name, Tensor(empty(shape, dtype=kind)) if track_running_stats else None)
         self.reset_parameters()
 
@@ -62,14 +61,10 @@ class _RunningNorm(_Norm):
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"track_running_stats={self.track_running_stats}")
+                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
 
 
 class _BatchNorm(_RunningNorm):
-
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, device: str | None = None, dtype=None):
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input, 1)
@@ -96,8 +91,8 @@ class BatchNorm2d(_BatchNorm):
 class _InstanceNorm(_RunningNorm):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
-                 track_running_stats: bool = False, device: str | None = None, dtype=None):
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+                 track_running_stats: bool = False, device: str | None = None, dtype=None, *, bias: bool = True):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         batched = len(input.shape) == max(self.dims)
@@ -133,23 +128,24 @@ class LayerNorm(_Norm):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
 
 
 class GroupNorm(_Norm):
     """Over groups of channels and all positions, per sample: Wu & He 2018 (arXiv 1803.08494)."""
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
-                 device: str | None = None, dtype=None):
+                 device: str | None = None, dtype=None, *, bias: bool = True):
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"GroupNorm: num_groups {num_groups} must divide num_channels {num_channels}")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self._add_scale((num_channels,), affine, affine, device, dtype)
+        self._add_scale((num_channels,), affine, affine and bias, device, dtype)
         self.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+                f"bias={self.bias is not None}")
