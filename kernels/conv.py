@@ -28,6 +28,7 @@ images at a time, so that they never leave the cache and no whole column matrix 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from scratchgan.backend import on_host, parallel, xp
@@ -121,13 +122,24 @@ def _conv(x, w, geometry: Geometry):
 
 
 def _conv_dx(g, w, geometry: Geometry):
-    channels = w.shape[1] * geometry.groups
+    if _gathers(geometry):
+        return _conv(g, _swapped(w, geometry.groups), _turned(geometry))
+    # Position s i + d r of padded x is (i + d r // s, d r % s): on x folded by phase, a chunk of taps is one shift of dcols.
+    (rows, columns), (P, Q), groups = _chunks(geometry), geometry.out, geometry.groups
+    chunks = [(u, v, a, b, _matrix(w[:, :, r, s], groups)) for r, u, a in rows for s, v, b in columns]
+    channels = w.shape[1] * groups
+    fold = (P + rows[-1].shift, Q + columns[-1].shift, *geometry.stride)
     dx = xp(g).zeros((g.shape[0], *geometry.size, channels), dtype=g.dtype)
-    matrix = _matrix(w, geometry.groups)
 
     def work(part):
         for images in _blocks(part, dx, geometry):
-            _add_columns(_rows(g[images], geometry.groups) @ matrix, dx[images], geometry)
+            grad, n = _rows(g[images], groups), images.stop - images.start
+            folded = xp(g).zeros((n, *fold, channels), dtype=g.dtype)
+            for u, v, a, b, matrix in chunks:
+                dcols = (grad @ matrix).reshape(groups, n, P, Q, a.stop - a.start, b.stop - b.start, -1)
+                dcols = dcols.transpose(1, 2, 3, 4, 5, 0, 6).reshape(*dcols.shape[1:6], channels)
+                folded[:, u:u + P, v:v + Q, a, b] += dcols
+            _unfold(folded, dx[images], geometry)
 
     _over_batch(g, work)
     return dx
@@ -174,21 +186,68 @@ def _columns(x, geometry: Geometry):
     return windows.transpose(5, 0, 1, 2, 3, 4, 6).reshape(geometry.groups, rows, columns)
 
 
-def _add_columns(dcols, dx, geometry: Geometry) -> None:
-    """col2im: add (groups, N P Q, R S C / groups) to the windows' positions in dx (N, H, W, C)."""
-    (R, S), (height, width) = geometry.kernel, geometry.inside
-    n, _, _, channels = dx.shape
-    dcols = dcols.reshape(geometry.groups, n, *geometry.out, R, S, channels // geometry.groups)
-    dcols = dcols.transpose(1, 2, 3, 4, 5, 0, 6)
-    padded = xp(dx).zeros((n, *geometry.extent, channels), dtype=dx.dtype)
-    windows = _windows(padded, geometry)
-    # Taps less than a stride apart never meet at the same position, so they are added in one go.
-    high, wide = (s if d == 1 else 1 for s, d in zip(geometry.stride, geometry.dilation))
-    for r in range(0, R, high):
-        for s in range(0, S, wide):
-            windows[:, :, :, r:r + high, s:s + wide] += dcols[:, :, :, r:r + high, s:s + wide]
-    top, left = geometry.padding
-    dx[:, :height, :width] = padded[:, top:top + height, left:left + width]
+def _gathers(geometry: Geometry) -> bool:
+    """Whether conv_dx is better done as a convolution of g with the turned kernel than as a sum over windows.
+
+    At stride 1 it can be. Copying columns of g is two to three times faster than adding up columns of x (a 3 x 3 layer of
+    128 channels at 16 x 16: 11 ms against 34), but it multiplies once for each position of x instead of y.
+    """
+    reach = (d * (r - 1) for d, r in zip(geometry.dilation, geometry.kernel))
+    more = math.prod(geometry.size) / max(1, math.prod(geometry.out))
+    return geometry.stride == (1, 1) and more < 1.25 and all(p <= n for p, n in zip(geometry.padding, reach))
+
+
+def _turned(geometry: Geometry) -> Geometry:
+    """The convolution of g that gives dx at stride 1: what was padded off is now within reach, and the reverse."""
+    padding = tuple(d * (r - 1) - p for d, r, p in zip(geometry.dilation, geometry.kernel, geometry.padding))
+    return geometry._replace(size=geometry.out, out=geometry.size, padding=padding)
+
+
+def _swapped(w, groups: int):
+    """w (K, C / groups, R, S) turned by 180 degrees with its channels exchanged, (C, K / groups, R, S)."""
+    K, C, R, S = w.shape
+    turned = w[:, :, ::-1, ::-1].reshape(groups, K // groups, C, R, S)
+    return turned.swapaxes(1, 2).reshape(groups * C, K // groups, R, S)
+
+
+class Chunk(NamedTuple):
+    """Taps of one axis that fall on different phases of x after the same shift, so that they add up in one go."""
+
+    taps: slice
+    shift: int
+    phases: slice
+
+
+def _chunks(geometry: Geometry) -> list[list[Chunk]]:
+    """For each axis, the kernel's taps in chunks of a stride, or one by one where they are dilated."""
+    axes = []
+    for taps, stride, dilation in zip(geometry.kernel, geometry.stride, geometry.dilation):
+        step, chunks = (stride if dilation == 1 else 1), []
+        for first in range(0, taps, step):
+            length = min(step, taps - first)
+            shift, phase = divmod(dilation * first, stride)
+            chunks.append(Chunk(slice(first, first + length), shift, slice(phase, phase + length)))
+        axes.append(chunks)
+    return axes
+
+
+def _unfold(folded, dx, geometry: Geometry) -> None:
+    """Write folded (N, I, J, sh, sw, C), the padded dx by phase, to dx (N, H, W, C)."""
+    rows, columns = (
+        [_phase(phase, *axis) for phase in range(axis[1])]
+        for axis in zip(folded.shape[1:3], geometry.stride, geometry.padding, geometry.size)
+    )
+    for a, (i, here) in enumerate(rows):
+        for b, (j, there) in enumerate(columns):
+            dx[:, here, there] = folded[:, i, j, a, b]
+
+
+def _phase(phase: int, count: int, stride: int, padding: int, size: int) -> tuple[slice, slice]:
+    """Which of a phase's `count` positions lie inside x, and where: padded position s i + phase is x's s i + phase - p."""
+    first = max(0, -((phase - padding) // stride))
+    last = max(first, min(count, (size - 1 + padding - phase) // stride + 1))
+    start = stride * first + phase - padding
+    return slice(first, last), slice(start, start + stride * (last - first), stride)
 
 
 def _padded(x, geometry: Geometry):
