@@ -27,10 +27,11 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     if not training:
         return _with_running("batch_norm", input, running_mean, running_var, weight, bias, eps)
     axes = (0, *range(2, input.ndim))
-    if input.size and input.size == input.shape[1]:
+    count = input.shape[0] * math.prod(input.shape[2:])
+    if count == 1:
         raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got input {tuple(input.shape)}")
     moments = kernel.moments(_array(input), axes)
-    _follow(running_mean, running_var, moments, input.size // max(1, input.shape[1]), momentum)
+    _follow(running_mean, running_var, moments, count, momentum)
     return _affine(input, _channels(weight, input), _channels(bias, input), axes, eps, moments)
 
 

@@ -134,19 +134,18 @@ def interpolate(input, size: Ints | None = None, scale_factor: float | Sequence[
     sizes, ratios = _target(input.shape[2:], size, scale_factor, bool(recompute_scale_factor))
     if mode == "area":
         return _adaptive_means(input, sizes)
-    y = input
-    if mode == "nearest":
-        y, done = _integer_factors(y, sizes, ratios)
-        if done:
-            return y
-    for axis, (m, ratio) in enumerate(zip(sizes, ratios), start=2):
-        n = input.shape[axis]
-        if "linear" in mode:
-            matrix = _linear_weights(n, m, ratio, bool(align_corners))
-        else:
-            matrix = _nearest_weights(n, m, ratio, 0.5 if mode == "nearest-exact" else 0)
-        y = ops.along(y, matrix=matrix, axis=axis)
-    return y
+    if "linear" in mode:
+        matrices = [_linear_weights(n, m, ratio, bool(align_corners)) for n, m, ratio in zip(input.shape[2:], sizes, ratios)]
+    else:
+        sources = [_nearest(n, m, ratio, mode) for n, m, ratio in zip(input.shape[2:], sizes, ratios)]
+        factors = [_factors(n, source) for n, source in zip(input.shape[2:], sources)]
+        if None not in factors:
+            return _repeated(input, factors, sizes)
+        matrices = [np.eye(n)[source] for n, source in zip(input.shape[2:], sources)]
+    for axis, matrix in enumerate(matrices, start=2):
+        if matrix.shape[0] != matrix.shape[1] or (matrix != np.eye(len(matrix))).any():
+            input = ops.along(input, matrix=matrix, axis=axis)
+    return input
 
 
 def _target(shape, size, scale_factor, recompute: bool) -> tuple[tuple[int, ...], list[float]]:
@@ -167,30 +166,39 @@ def _target(shape, size, scale_factor, recompute: bool) -> tuple[tuple[int, ...]
     return sizes, [n / m for n, m in zip(shape, sizes)] if recompute else [1 / f for f in factors]
 
 
-def _integer_factors(x, sizes, ratios):
-    """(nearest-neighbour resampling by whole factors as repeating and dropping, True), or (x, False)."""
-    up, down = [], []
-    for n, m, ratio in zip(x.shape[2:], sizes, ratios):
-        up.append(m // n if m % max(n, 1) == 0 and ratio * m == n else 1)
-        down.append(n // m if n % m == 0 and ratio * m == n else 1)
-        if n * up[-1] != m * down[-1]:
-            return x, False
+def _nearest(n: int, m: int, ratio: float, mode: str) -> np.ndarray:
+    """Which of n pixels each of m takes: PyTorch's formula in float32, with its exceptions for the factors 1 and 2."""
+    i = np.arange(m, dtype=np.float32)
+    if mode == "nearest-exact":
+        i += np.float32(0.5)
+    elif m in (n, 2 * n):
+        return np.arange(m) * n // m
+    return np.minimum((i * np.float32(ratio)).astype(int), n - 1)
+
+
+def _factors(n: int, source: np.ndarray) -> tuple[int, int] | None:
+    """(u, 1) if each of n pixels is repeated u times, (1, d) if the first of every d is kept, otherwise None."""
+    m = len(source)
+    up, down = max(1, m // max(n, 1)), max(1, n // m)
+    regular = np.arange(m) // up * down
+    return (up, down) if 1 in (up, down) and (source == regular).all() else None
+
+
+def _repeated(x, factors: list[tuple[int, int]], sizes: tuple[int, ...]):
+    """Every pixel `up` times, or the first of every `down`, along each axis."""
     flat = x.ndim == 3
     if flat:
-        x, up, down, sizes = reshape(x, shape=(*x.shape[:2], 1, x.shape[2])), [1, *up], [1, *down], (1, *sizes)
-    f = tuple((1.0,) * up[1] for _ in range(up[0]))
-    y = ops.upfirdn2d(x, f=f, up=tuple(up), down=tuple(down), pad=(up[0] - 1, up[1] - 1), size=tuple(sizes))
-    return (reshape(y, shape=(*y.shape[:2], y.shape[3])) if flat else y), True
-
-
-def _nearest_weights(n: int, m: int, ratio: float, offset: float) -> np.ndarray:
-    """(m, n) with one 1 in each row. The index is found in float32, as PyTorch finds it whatever the input's dtype."""
-    source = ((np.arange(m, dtype=np.float32) + np.float32(offset)) * np.float32(ratio)).astype(int)
-    return np.eye(n)[np.minimum(source, n - 1)]
+        x, factors, sizes = reshape(x, shape=(*x.shape[:2], 1, x.shape[2])), [(1, 1), *factors], (1, *sizes)
+    up, down = zip(*factors)
+    f = ((1.0,) * up[1],) * up[0]
+    y = ops.upfirdn2d(x, f=f, up=up, down=down, pad=(up[0] - 1, up[1] - 1), size=sizes)
+    return reshape(y, shape=(*y.shape[:2], y.shape[3])) if flat else y
 
 
 def _linear_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.ndarray:
-    """(m, n) with 1 - t and t at the two neighbours of each output's place."""
+    """(m, n) with 1 - t and t at the two neighbours of each output's place; the identity where nothing is to be done."""
+    if n == m:
+        return np.eye(n)
     if align_corners:
         place = np.arange(m) * ((n - 1) / (m - 1) if m > 1 else 0.0)
     else:
