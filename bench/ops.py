@@ -33,7 +33,7 @@ def _two(op: str, *shapes, domain: str = "normal", **kwargs) -> Case:
 
 ELEMENTWISE = [
     *(_same(op) for op in ("neg", "exp", "abs", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus",
-                           "logsigmoid", "sin", "cos")),
+                           "logsigmoid", "sin", "cos", "erf")),
     *(_same(op, "positive") for op in ("log", "log1p", "sqrt", "rsqrt")),
     _same("gelu", approximate="tanh"), _same("clamp", min=-0.5, max=0.5), Case("pow", (Input(ACTIVATIONS, "positive"),), {"exponent": 2.5}),
     *(_two(op, ACTIVATIONS, ACTIVATIONS) for op in ("add", "sub", "mul", "maximum", "minimum")),
@@ -44,12 +44,25 @@ ELEMENTWISE = [
 REDUCTIONS = [
     *(_same(op) for op in ("sum", "mean", "var", "std", "norm")), _same("sum", dim=(0, 2, 3)), _same("mean", dim=1, keepdim=True),
     _same("var", dim=(0, 2, 3)),
-    *(Case(op, (Input(LOGITS, "distinct"),), {"dim": 1}) for op in ("amax", "amin")),
+    *(Case(op, (Input(LOGITS, "distinct"),), {"dim": 1}) for op in ("amax", "amin", "max", "min")),
     *(Case(op, (Input(LOGITS),), {"dim": 1}) for op in ("logsumexp", "softmax", "log_softmax")),
 ]
+def _assigned(x, value):
+    y = x * 1
+    y[:, ::2] = value
+    return y
+
+
 SHAPE = [
     _same("reshape", shape=(64, -1)), _same("permute", dims=(0, 2, 3, 1)), _same("transpose", dim0=1, dim1=3), _same("flip", dims=(3,)),
     Case("expand", (Input((64, 128, 1, 1)),), {}, lambda F, x: F.expand(x, 64, 128, 16, 16), lambda x: x.expand(64, 128, 16, 16)),
+    Case("broadcast_to", (Input((64, 128, 1, 1)),), {}, lambda F, x: F.broadcast_to(x, ACTIVATIONS),
+         lambda x: torch.broadcast_to(x, ACTIVATIONS)),
+    _same("clone"), _same("contiguous"), _same("flatten", start_dim=1), Case("t", (Input(LOGITS),)),
+    Case("unflatten", (Input((64, 8192)),), {}, lambda F, x: F.unflatten(x, 1, (128, 64)), lambda x: x.unflatten(1, (128, 64))),
+    Case("setitem", (Input(ACTIVATIONS), Input((64, 64, 16, 16))), {}, lambda F, x, v: _assigned(x, v), _assigned),
+    _same("chunk", chunks=2, dim=1), _same("split", split_size_or_sections=64, dim=1), _same("unbind", dim=0),
+    Case("narrow", (Input(ACTIVATIONS),), {"dim": 1, "start": 0, "length": 64}),
     Case("squeeze", (Input((64, 8192, 1)),), {"dim": 2}), Case("unsqueeze", (Input((64, 8192)),), {"dim": 1}),
     _same("pad", pad=(1, 1, 1, 1)), _same("pad", pad=(1, 1, 1, 1), mode="reflect"),
     Case("cat", (Input(ACTIVATIONS), Input(ACTIVATIONS)), {}, lambda F, a, b: F.cat([a, b], dim=1), lambda a, b: torch.cat([a, b], dim=1)),
@@ -131,12 +144,24 @@ LOSSES = [
     Case("cross_entropy", (Input(LOGITS), Input((1024,), ("int", 1000), grad=False)), {}),
     Case("nll_loss", (Input(LOGITS), Input((1024,), ("int", 1000), grad=False)), {}),
 ]
-WORKLOADS: list[Case] = [*ELEMENTWISE, *REDUCTIONS, *SHAPE, *LINALG, *CONVOLUTION, *RESAMPLING, *NORMALISATION, *LOSSES]
+
+
+def _forward_only(op: str, *domains: str, shape=ACTIVATIONS, **kwargs) -> Case:
+    return Case(op, tuple(Input(shape, d, grad=False) for d in domains), kwargs)
+
+
+WITHOUT_GRADIENT = [
+    *(_forward_only(op, "normal", "normal") for op in ("eq", "ne", "lt", "le", "gt", "ge")),
+    *(_forward_only(op, "bool", "bool") for op in ("bitwise_and", "bitwise_or")), _forward_only("bitwise_not", "bool"),
+    *(_forward_only(op, "bool") for op in ("all", "any")), *(_forward_only(op, "normal") for op in ("isfinite", "isnan", "sign")),
+    *(_forward_only(op, "distinct", shape=LOGITS, dim=1) for op in ("argmax", "argmin")),
+]
+WORKLOADS: list[Case] = [*ELEMENTWISE, *REDUCTIONS, *SHAPE, *LINALG, *CONVOLUTION, *RESAMPLING, *NORMALISATION, *LOSSES, *WITHOUT_GRADIENT]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One workload in both libraries; a call returns the gradients."""
+    """One workload in both libraries; a call returns the gradients or, where there are none, the value."""
     name: str
     ours: Callable[[], list]
     theirs: Callable[[], list]
@@ -145,7 +170,9 @@ class Pair:
 
 def missing() -> list[str]:
     """Ops that the test table has and this one has not."""
-    return sorted({c.op for c in CASES} - {c.op for c in WORKLOADS})
+    covered = {c.op for c in WORKLOADS}
+    functions = {id(getattr(F, op, None)) for op in covered}        # concat is cat under another name
+    return sorted(op for op in {c.op for c in CASES} - covered if id(getattr(F, op, None)) not in functions)
 
 
 def name_of(case: Case) -> str:
@@ -168,18 +195,25 @@ def pair(case: Case) -> Pair:
     in_torch = torch_function(case)
     ours = [scratchgan.tensor(a, requires_grad=w) for a, w in zip(arrays, wants)]
     theirs = [torch.from_numpy(a).requires_grad_(w) for a, w in zip(arrays, wants)]
-    y = case.run(F, *ours)
+    if not any(wants):
+        return Pair(name_of(case), lambda: [case.run(F, *ours)], lambda: [in_torch(*theirs)], case.op not in RANDOM)
+    y = _first(case.run(F, *ours))
     cotangent = np.random.default_rng(1).uniform(0.5, 1.5, y.shape).astype(np.float32)
     ours_g, torch_g = scratchgan.tensor(cotangent), torch.from_numpy(cotangent)
     ours_x, torch_x = ([x for x, w in zip(xs, wants) if w] for xs in (ours, theirs))
 
     def run_ours():
-        return scratchgan.grad(case.run(F, *ours), ours_x, ours_g)
+        return scratchgan.grad(_first(case.run(F, *ours)), ours_x, ours_g)
 
     def run_torch():
-        return torch.autograd.grad(in_torch(*theirs), torch_x, torch_g)
+        return torch.autograd.grad(_first(in_torch(*theirs)), torch_x, torch_g)
 
     return Pair(name_of(case), run_ours, run_torch, case.op not in RANDOM)
+
+
+def _first(result):
+    """Of several results (parts, values with their indices) the first."""
+    return result[0] if isinstance(result, (tuple, list)) else result
 
 
 def check(p: Pair) -> None:
