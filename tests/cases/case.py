@@ -39,6 +39,8 @@ class Case:
     call: Callable | None = None
     torch: Callable | None = None
     order: int = 2                  # the highest derivative that exists
+    differences: bool = True        # whether difference quotients show it: not at a kink, nor where PyTorch leaves a gradient out
+    differences: bool = True        # whether the gradient is the limit of differences (not where PyTorch holds some back)
     note: str = ""                  # what is special about it, where shapes and arguments don't tell
 
     @property
@@ -47,6 +49,11 @@ class Case:
         layouts = "".join(f" {i.layout}" for i in self.inputs if i.layout != "C")
         arguments = "".join(f" {k}={v}" for k, v in self.kwargs.items())
         return f"{self.op}[{shapes}{layouts}{arguments}{' ' + self.note if self.note else ''}]"
+
+    @property
+    def derivatives(self) -> int:
+        """The highest derivative there is to test: none where no input is differentiated."""
+        return self.order if any(i.differentiable for i in self.inputs) else 0
 
     def run(self, F, *tensors):
         """Our result."""
@@ -61,18 +68,18 @@ def make_inputs(case: Case, dtype=np.float64, seed: int = 0) -> list[np.ndarray]
 
 def _values(spec: Input, rng: np.random.Generator, dtype) -> np.ndarray:
     if isinstance(spec.domain, tuple):
-        return rng.integers(0, spec.domain[1], spec.shape)
+        return np.asarray(rng.integers(0, spec.domain[1], spec.shape))
     if spec.domain == "bool":
-        return rng.random(spec.shape) < 0.5
+        return np.asarray(rng.random(spec.shape) < 0.5)
     normal = rng.standard_normal(spec.shape)
     if spec.domain == "normal":
-        return normal.astype(dtype)
+        return np.asarray(normal, dtype)
     if spec.domain == "nonzero":
-        return (normal + np.copysign(0.2, normal)).astype(dtype)
+        return np.asarray(normal + np.copysign(0.2, normal), dtype)
     if spec.domain == "positive":
-        return rng.uniform(0.5, 2, spec.shape).astype(dtype)
+        return np.asarray(rng.uniform(0.5, 2, spec.shape), dtype)
     if spec.domain == "unit":
-        return rng.uniform(0.05, 0.95, spec.shape).astype(dtype)
+        return np.asarray(rng.uniform(0.05, 0.95, spec.shape), dtype)
     if spec.domain == "distinct":
         n = math.prod(spec.shape)
         return ((rng.permutation(n) - n / 2 + 0.3) * 0.05).reshape(spec.shape).astype(dtype)

@@ -3,6 +3,7 @@ import numpy as np
 import torch
 
 from scratchgan.backend import xp
+from scratchgan.tensor import Tensor
 from tests.cases.case import Case, Input
 
 
@@ -25,6 +26,16 @@ def _beside(x, index):
     if isinstance(index, tuple):
         return tuple(_beside(x, i) for i in index)
     return xp(x._array).asarray(index) if isinstance(index, np.ndarray) else index
+
+
+def _set(shape, index, value_shape, note):
+    """x[index] = value on a copy, which both libraries differentiate in both."""
+    def assigned(x, value):
+        y = x * 1
+        y[_beside(x, index) if isinstance(x, Tensor) else index] = value
+        return y
+
+    return Case("setitem", (Input(shape), Input(value_shape)), call=lambda F, x, v: assigned(x, v), torch=assigned, note=note)
 
 
 def _pad(shape, pad, mode="constant", value=None):
@@ -90,6 +101,8 @@ CASES = [
     _same("getitem", lambda F, x, i: x[:, i[0]], Input((4, 3)), Input((2,), ("int", 3)), note="x[:, number]"),
     _same("getitem", lambda F, x: x[x > 0], Input((4, 3)), note="x[x > 0]"),
     Case("getitem", (Input((4, 3)),), {"index": 1}, torch=lambda x: x[1]),
+    _set((3, 4), 1, (4,), "x[1]"), _set((3, 4), (slice(None), slice(1, 3)), (2,), "x[:, 1:3]"), _set((4, 5), MASK, (), "x[mask]"),
+    _set((4, 5), (ROW[1:],), (2, 5), "x[row]"), _set((4, 5, 6), (0, slice(None), ROW[1:]), (5, 2), "x[0, :, row]"),
     *[_same("gather", lambda F, x, i, dim=dim: F.gather(x, dim, i), Input((3, 4, 5)), Input(shape, ("int", 3)), note=f"dim={dim}")
       for dim, shape in ((0, (2, 4, 5)), (1, (3, 7, 2)), (-1, (3, 4, 5)), (2, (1, 1, 1)), (0, (0, 4, 5)))],
     *[_same("index_select", lambda F, x, i, dim=dim: F.index_select(x, dim, i), Input((3, 4)), Input((n,), ("int", 3)), note=f"dim={dim}")
