@@ -1,7 +1,9 @@
-"""Optimisers: SGD, RMSprop and Adam with PyTorch's updates, operation by operation, and EMA, the moving average of weights.
+"""Optimisers: SGD, RMSprop and Adam with PyTorch's updates, operation by operation, and EMA, the moving
+average of weights.
 
-Parameters are updated in place. The work is cut into pieces of at most `PIECE` elements, so that the dozen passes of an update run in
-the processor's cache, and the pieces are shared out among worker threads. Every element is treated alike, so cuts change no bit.
+Parameters are updated in place. The work is cut into pieces of at most `PIECE` elements, so that the dozen
+passes of an update run in the processor's cache, and the pieces are shared out among worker threads. Every
+element is treated alike, so cuts change no bit.
 """
 from __future__ import annotations
 
@@ -24,17 +26,18 @@ Rule = Callable[..., None]
 
 
 class Optimizer:
-    """Parameter groups, their state and the step in place. A subclass names its averages and gives the rule for one piece.
+    """Parameter groups, their state and the step in place. A subclass names its averages and gives the rule
+    for one piece.
 
-    `params` is an iterable of tensors, or of groups: dicts {"params": tensors, setting: value, ...}. Settings may be changed between
-    steps in `param_groups`.
+    `params` is an iterable of tensors, or of groups: dicts {"params": tensors, setting: value, ...}. Settings
+    may be changed between steps in `param_groups`.
     """
     counts_steps = True         # whether PyTorch's state has an entry "step"
 
     def __init__(self, params: Iterable, **defaults):
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self.state: dict[Tensor, dict[str, Any]] = {}       # parameter -> {"step": int, name of average: array}
+        self.state: dict[Tensor, dict[str, Any]] = {}       # {"step": int, average's name: array}
         params = [params] if isinstance(params, Tensor) else list(params)
         if not params:
             raise ValueError(f"{type(self).__name__}: params is empty: expected tensors or groups of tensors")
@@ -48,7 +51,8 @@ class Optimizer:
     def rule(self, group: dict[str, Any], step: int) -> Rule:
         """The function `rule(g, u, t, *averages)` of step number `step`, counted from 1, on one piece.
 
-        It reads the gradient g, moves the averages, and leaves in u what is to be added to the parameters; t is scratch memory.
+        It reads the gradient g, moves the averages, and leaves in u what is to be added to the parameters; t
+        is scratch memory.
         """
         raise NotImplementedError
 
@@ -59,18 +63,19 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: {name} is {group[name]}, expected a number >= 0")
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Optimise more parameters, with settings of their own; what the group doesn't say is as in the constructor."""
+        """Optimise more parameters; settings that the group doesn't name are as in the constructor."""
         name, params = type(self).__name__, group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if unknown:
-            raise ValueError(f"{name}: unknown settings {', '.join(sorted(unknown))}: expected some of {', '.join(self.defaults)}")
+            raise ValueError(f"{name}: unknown settings {', '.join(sorted(unknown))}, "
+                             f"expected some of {', '.join(self.defaults)}")
         taken = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
             if not isinstance(p, Tensor):
                 raise TypeError(f"{name}: expected tensors in params, found {type(p).__name__}")
             if not p.is_leaf:
-                raise ValueError(f"{name}: only leaf tensors can be optimised, this one of shape {p.shape} was computed")
+                raise ValueError(f"{name}: only leaf tensors can be optimised, one of {p.shape} was computed")
             if id(p) in taken:
                 raise ValueError(f"{name}: a parameter of shape {p.shape} occurs twice in params")
             taken.add(id(p))
@@ -112,7 +117,8 @@ class Optimizer:
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """PyTorch's structure: {"state": {number of parameter: {name: array}}, "param_groups": [{"params": numbers, settings}]}.
+        """PyTorch's structure: {"state": {number of parameter: {name: array}}, "param_groups": [{"params":
+        numbers, settings}]}.
 
         The arrays are the optimiser's own, not copies.
         """
@@ -131,20 +137,22 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over settings and state, copied, from a `state_dict` of this class or of PyTorch's for parameters of the same shapes.
+        """Take over settings and state, copied, from a `state_dict` of this class or of PyTorch's for
+        parameters of the same shapes.
 
         Raises a UserError that says what doesn't fit; the optimiser is then as it was before.
         """
         name = type(self).__name__
         if not {"state", "param_groups"} <= state_dict.keys():
-            raise UserError(f"{name}.load_state_dict: expected entries state and param_groups, found {', '.join(state_dict)}")
-        sizes, found = ([len(g["params"]) for g in groups] for groups in (self.param_groups, state_dict["param_groups"]))
+            found = ", ".join(state_dict)
+            raise UserError(f"{name}.load_state_dict: expected state and param_groups, found {found}")
+        sizes = [len(group["params"]) for group in self.param_groups]
+        found = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != found:
-            raise UserError(f"{name}.load_state_dict: groups of {found} parameters where this optimiser has {sizes}")
+            raise UserError(f"{name}.load_state_dict: groups of {found} parameters, expected {sizes}")
         groups, state = [], {}
         for own, saved in zip(self.param_groups, state_dict["param_groups"]):
-            settings = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in self.defaults}
-            group = {**own, **settings}
+            group = {**own, **{name: value for name, value in saved.items() if name in self.defaults}}
             self.check(group)
             groups.append(group)
             for p, number in zip(own["params"], saved["params"]):
@@ -154,33 +162,32 @@ class Optimizer:
         self.param_groups, self.state = groups, state
 
     def _loaded(self, p: Tensor, entry: dict[str, Any], group: dict[str, Any], number: int) -> dict[str, Any]:
-        names = self.averages(group)
+        names, place = self.averages(group), f"{type(self).__name__}.load_state_dict: parameter {number}"
         expected = {*names, "step"} if self.counts_steps else {*names}
         if entry.keys() != expected:
-            raise UserError(f"{type(self).__name__}.load_state_dict: the state of parameter {number} has {', '.join(sorted(entry))}, "
-                            f"expected {', '.join(sorted(expected))}")
+            raise UserError(f"{place} has {', '.join(sorted(entry))}, expected {', '.join(sorted(expected))}")
         state: dict[str, Any] = {"step": int(as_array(entry["step"])) if self.counts_steps else 1}
         for name in names:
             array = as_array(entry[name])
             if array.shape != p.shape:
-                raise UserError(f"{type(self).__name__}.load_state_dict: {name} of parameter {number} has shape "
-                                f"{tuple(array.shape)}, the parameter {p.shape}")
+                raise UserError(f"{place} has shape {p.shape}, its {name} {tuple(array.shape)}")
             state[name] = xp(p._array).empty_like(p._array)
             overwrite(Tensor(state[name]), array)
         return state
 
 
 class SGD(Optimizer):
-    """p <- p - lr g, or with momentum  b <- momentum b + (1 - dampening) g,  p <- p - lr b  (Nesterov: p <- p - lr (g + momentum b)).
+    """p <- p - lr g, or with momentum  b <- momentum b + (1 - dampening) g,  p <- p - lr b  (Nesterov: p <- p
+    - lr (g + momentum b)).
 
     g includes weight_decay p; b begins as the first g. `maximize` turns g's sign.
     """
     counts_steps = False
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
-                 nesterov: bool = False, *, maximize: bool = False):
-        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
-                         maximize=maximize)
+    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
+                 weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False):
+        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
+                         nesterov=nesterov, maximize=maximize)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
@@ -216,14 +223,15 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """v <- alpha v + (1 - alpha) g^2,  p <- p - lr g / (sqrt(v) + eps): Tieleman & Hinton 2012, lecture 6e.
 
-    `centered` subtracts from v the square of the average gradient (Graves 2013, arXiv 1308.0850, eq. 38 to 45). With momentum,
-    b <- momentum b + g / (sqrt(v) + eps)  and  p <- p - lr b. g includes weight_decay p.
+    `centered` subtracts from v the square of the average gradient (Graves 2013, arXiv 1308.0850, eq. 38 to
+    45). With momentum, b <- momentum b + g / (sqrt(v) + eps)  and  p <- p - lr b. g includes weight_decay p.
     """
 
-    def __init__(self, params: Iterable, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
-                 momentum: float = 0, centered: bool = False, *, maximize: bool = False):
-        super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered,
-                         maximize=maximize)
+    def __init__(self, params: Iterable, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+                 weight_decay: float = 0, momentum: float = 0, centered: bool = False, *,
+                 maximize: bool = False):
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
+                         centered=centered, maximize=maximize)
 
     def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
         mean = ("grad_avg",) if group["centered"] else ()
@@ -265,14 +273,16 @@ class Adam(Optimizer):
     `amsgrad` puts the largest v so far in v's place (Reddi et al. 2018). g includes weight_decay p.
     """
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False):
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize)
+    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0, amsgrad: bool = False, *,
+                 maximize: bool = False):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
+                         maximize=maximize)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
         if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(f"Adam: betas are {group['betas']}, expected two numbers from 0 up to, not including, 1")
+            raise ValueError(f"Adam: betas are {group['betas']}, expected two numbers >= 0 and < 1")
 
     def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
         names = ("exp_avg", "exp_avg_sq")
@@ -319,7 +329,7 @@ def average_square(v, g, decay: float, scratch) -> None:
 
 
 class Piece(NamedTuple):
-    """Some elements of a parameter p, of its gradient g and of its averages, and the rule that applies to them."""
+    """Some elements of a parameter p, its gradient g and its averages, with the rule that moves them."""
     rule: Rule
     p: Any
     g: Any
@@ -327,7 +337,7 @@ class Piece(NamedTuple):
 
 
 def cut(rule: Rule, p, g, averages: list) -> list[Piece]:
-    """Pieces of at most `PIECE` elements; one piece for a device array, whose kernels want all of it at once."""
+    """Pieces of at most `PIECE` elements; device arrays stay whole, as kernels want all of it at once."""
     if p.size <= PIECE or not (backend.on_host(p) and p.flags.c_contiguous):
         return [Piece(rule, p, g, averages)]
     p, g, *averages = (a.reshape(-1) for a in (p, g, *averages))
@@ -336,7 +346,7 @@ def cut(rule: Rule, p, g, averages: list) -> list[Piece]:
 
 
 def run(pieces: list[Piece], weight_decay: float = 0.0, maximize: bool = False) -> None:
-    """p <- p + what the rule leaves in u, for every piece; on the host by several threads where there is enough to do."""
+    """p <- p + what the rule leaves in u, for every piece; by several threads where there is much to do."""
     def work(part: slice) -> None:
         for rule, p, g, averages in pieces[part]:
             u, t = xp(p).empty_like(p), xp(p).empty_like(p)
@@ -354,17 +364,21 @@ def run(pieces: list[Piece], weight_decay: float = 0.0, maximize: bool = False) 
 
 
 class EMA:
-    """The exponential moving average of a module's weights: e <- decay e + (1 - decay) p at each `update`; buffers are copied.
+    """The exponential moving average of a module's weights: e <- decay e + (1 - decay) p at each `update`;
+    buffers are copied.
 
-    `module` is a copy in evaluation mode that begins with the module's present weights and whose parameters ask for no gradient.
-    With `warmup`, update number t uses min(decay, t / (t + 9)), so that the first weights, which are noise, are soon forgotten.
+    `module` is a copy in evaluation mode that begins with the module's present weights and whose parameters
+    ask for no gradient. With `warmup`, update number t uses min(decay, t / (t + 9)), so that the first
+    weights, which are noise, are soon forgotten.
     """
 
     def __init__(self, module: Module, decay: float = 0.999, warmup: bool = False):
         if not 0 <= decay <= 1:
             raise ValueError(f"EMA: decay is {decay}, expected a number from 0 to 1")
-        self.source, self.decay, self.warmup, self.updates = module, decay, warmup, 0
+        self.decay, self.warmup, self.updates = decay, warmup, 0
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self._weights = list(zip(self.module.parameters(), module.parameters()))
+        self._buffers = list(zip(self.module.buffers(), module.buffers()))
 
     def update(self) -> None:
         """Let the average follow the module's present weights."""
@@ -376,11 +390,11 @@ class EMA:
             u *= 1 - decay
 
         pieces = []
-        for e, p in zip(self.module.parameters(), self.source.parameters()):
+        for e, p in self._weights:
             pieces += cut(rule, e._array, p._array, [e._array])
             inplace.wrote(e._array)
         run(pieces)
-        for e, b in zip(self.module.buffers(), self.source.buffers()):
+        for e, b in self._buffers:
             overwrite(e, b._array)
 
     def state_dict(self) -> dict[str, Any]:
@@ -390,6 +404,7 @@ class EMA:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over, copied, what `state_dict` gave."""
         if {"updates", "module"} != state_dict.keys():
-            raise UserError(f"EMA.load_state_dict: expected entries updates and module, found {', '.join(state_dict)}")
+            found = ", ".join(state_dict)
+            raise UserError(f"EMA.load_state_dict: expected updates and module, found {found}")
         self.module.load_state_dict(state_dict["module"])
         self.updates = int(state_dict["updates"])

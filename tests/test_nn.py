@@ -1,4 +1,5 @@
-"""Layers against PyTorch's: names, shapes and order of the state, values, gradients, `repr`; initial weights; module mechanics."""
+"""Layers against PyTorch's: state, values, gradients, `repr`; initial weights; what modules do."""
+
 from __future__ import annotations
 
 import copy
@@ -19,35 +20,70 @@ IMAGE, SIGNAL, ROWS = (2, 4, 6, 6), (2, 4, 9), (3, 4)
 
 # (layer, arguments, keyword arguments, shape of the input)
 LAYERS = [
-    ("Linear", (4, 3), {}, ROWS), ("Linear", (4, 3), {"bias": False}, (2, 5, 4)), ("Identity", (), {}, ROWS),
-    ("Conv1d", (4, 6, 3), {}, SIGNAL), ("Conv1d", (4, 6, 3), {"padding": "same", "dilation": 2}, (4, 9)),
-    ("Conv2d", (4, 6, 3), {}, IMAGE), ("Conv2d", (4, 6, (3, 2)), {"stride": (2, 1), "padding": (1, 0), "groups": 2}, IMAGE),
+    ("Linear", (4, 3), {}, ROWS),
+    ("Linear", (4, 3), {"bias": False}, (2, 5, 4)),
+    ("Identity", (), {}, ROWS),
+    ("Conv1d", (4, 6, 3), {}, SIGNAL),
+    ("Conv1d", (4, 6, 3), {"padding": "same", "dilation": 2}, (4, 9)),
+    ("Conv2d", (4, 6, 3), {}, IMAGE),
+    ("Conv2d", (4, 6, (3, 2)), {"stride": (2, 1), "padding": (1, 0), "groups": 2}, IMAGE),
     ("Conv2d", (4, 6, 3), {"padding": 1, "padding_mode": "reflect", "bias": False}, IMAGE),
     ("Conv2d", (4, 6, 4), {"padding": "same", "padding_mode": "reflect"}, IMAGE),
     ("Conv2d", (4, 6, 3), {"padding": (2, 1), "padding_mode": "circular"}, IMAGE),
     ("ConvTranspose1d", (4, 6, 3), {"stride": 2, "output_padding": 1}, SIGNAL),
     ("ConvTranspose2d", (4, 6, 4), {"stride": 2, "padding": 1, "bias": False}, IMAGE),
     ("ConvTranspose2d", (4, 6, 3, 2, 1, 1, 2), {"dilation": 2}, IMAGE),
-    ("BatchNorm1d", (4,), {}, ROWS), ("BatchNorm1d", (4,), {"affine": False, "momentum": None}, SIGNAL),
-    ("BatchNorm2d", (4,), {"eps": 1e-3, "momentum": 0.3}, IMAGE), ("BatchNorm2d", (4,), {"track_running_stats": False}, IMAGE),
-    ("InstanceNorm1d", (4,), {}, SIGNAL), ("InstanceNorm1d", (4,), {"affine": True}, (4, 9)),
+    ("BatchNorm1d", (4,), {}, ROWS),
+    ("BatchNorm1d", (4,), {"affine": False, "momentum": None}, SIGNAL),
+    ("BatchNorm2d", (4,), {"eps": 1e-3, "momentum": 0.3}, IMAGE),
+    ("BatchNorm2d", (4,), {"track_running_stats": False}, IMAGE),
+    ("InstanceNorm1d", (4,), {}, SIGNAL),
+    ("InstanceNorm1d", (4,), {"affine": True}, (4, 9)),
     ("InstanceNorm2d", (4,), {"affine": True, "track_running_stats": True}, IMAGE),
-    ("LayerNorm", (4,), {}, ROWS), ("LayerNorm", ((6, 6),), {"eps": 1e-3}, IMAGE),
-    ("LayerNorm", ([4, 6, 6],), {"bias": False}, IMAGE), ("LayerNorm", (4,), {"elementwise_affine": False}, ROWS),
-    ("BatchNorm1d", (4,), {"bias": False}, ROWS), ("GroupNorm", (2, 4), {}, IMAGE), ("GroupNorm", (1, 4), {"affine": False}, SIGNAL),
-    ("ReLU", (), {}, ROWS), ("ReLU", (), {"inplace": True}, ROWS), ("LeakyReLU", (0.2,), {}, ROWS), ("LeakyReLU", (), {}, ROWS),
-    ("LeakyReLU", (0.2, True), {}, ROWS), ("ELU", (), {"alpha": 0.5}, ROWS), ("SiLU", (), {}, ROWS), ("GELU", (), {}, ROWS),
-    ("GELU", (), {"approximate": "tanh"}, ROWS), ("Softplus", (2, 1), {}, ROWS), ("Softplus", (), {}, ROWS),
-    ("LogSigmoid", (), {}, ROWS), ("Sigmoid", (), {}, ROWS), ("Tanh", (), {}, ROWS), ("Softmax", (1,), {}, ROWS),
-    ("LogSoftmax", (), {"dim": -1}, ROWS), ("Flatten", (), {}, IMAGE), ("Flatten", (0, 2), {}, IMAGE),
-    ("Unflatten", (1, (2, 2)), {}, IMAGE), ("Unflatten", (-1, (-1, 3)), {}, IMAGE),
-    ("MaxPool2d", (2,), {}, IMAGE), ("MaxPool2d", (3, 2, 1), {"ceil_mode": True}, IMAGE), ("AvgPool2d", (2,), {}, IMAGE),
-    ("AvgPool2d", (3,), {"stride": 2, "padding": 1, "count_include_pad": False}, IMAGE), ("AdaptiveAvgPool2d", (1,), {}, IMAGE),
-    ("AdaptiveAvgPool2d", ((None, 4),), {}, IMAGE), ("Upsample", (), {"scale_factor": 2}, IMAGE), ("Upsample", (9,), {}, IMAGE),
-    ("Upsample", (), {"scale_factor": 1.5, "mode": "bilinear", "align_corners": False}, IMAGE), ("PixelShuffle", (2,), {}, IMAGE),
-    ("PixelUnshuffle", (3,), {}, IMAGE), ("Unfold", (3,), {"stride": 2, "padding": 1}, IMAGE),
-    ("ZeroPad2d", (1,), {}, IMAGE), ("ZeroPad2d", ((1, 0, 2, -1),), {}, IMAGE), ("ReflectionPad2d", ((1, 2, 0, 3),), {}, IMAGE),
-    ("Dropout", (0.0,), {}, ROWS), ("Dropout2d", (0.0,), {}, IMAGE),
+    ("LayerNorm", (4,), {}, ROWS),
+    ("LayerNorm", ((6, 6),), {"eps": 1e-3}, IMAGE),
+    ("LayerNorm", ([4, 6, 6],), {"bias": False}, IMAGE),
+    ("LayerNorm", (4,), {"elementwise_affine": False}, ROWS),
+    ("BatchNorm1d", (4,), {"bias": False}, ROWS),
+    ("GroupNorm", (2, 4), {}, IMAGE),
+    ("GroupNorm", (1, 4), {"affine": False}, SIGNAL),
+    ("ReLU", (), {}, ROWS),
+    ("ReLU", (), {"inplace": True}, ROWS),
+    ("LeakyReLU", (0.2,), {}, ROWS),
+    ("LeakyReLU", (), {}, ROWS),
+    ("LeakyReLU", (0.2, True), {}, ROWS),
+    ("ELU", (), {"alpha": 0.5}, ROWS),
+    ("SiLU", (), {}, ROWS),
+    ("GELU", (), {}, ROWS),
+    ("GELU", (), {"approximate": "tanh"}, ROWS),
+    ("Softplus", (2, 1), {}, ROWS),
+    ("Softplus", (), {}, ROWS),
+    ("LogSigmoid", (), {}, ROWS),
+    ("Sigmoid", (), {}, ROWS),
+    ("Tanh", (), {}, ROWS),
+    ("Softmax", (1,), {}, ROWS),
+    ("LogSoftmax", (), {"dim": -1}, ROWS),
+    ("Flatten", (), {}, IMAGE),
+    ("Flatten", (0, 2), {}, IMAGE),
+    ("Unflatten", (1, (2, 2)), {}, IMAGE),
+    ("Unflatten", (-1, (-1, 3)), {}, IMAGE),
+    ("MaxPool2d", (2,), {}, IMAGE),
+    ("MaxPool2d", (3, 2, 1), {"ceil_mode": True}, IMAGE),
+    ("AvgPool2d", (2,), {}, IMAGE),
+    ("AvgPool2d", (3,), {"stride": 2, "padding": 1, "count_include_pad": False}, IMAGE),
+    ("AdaptiveAvgPool2d", (1,), {}, IMAGE),
+    ("AdaptiveAvgPool2d", ((None, 4),), {}, IMAGE),
+    ("Upsample", (), {"scale_factor": 2}, IMAGE),
+    ("Upsample", (9,), {}, IMAGE),
+    ("Upsample", (), {"scale_factor": 1.5, "mode": "bilinear", "align_corners": False}, IMAGE),
+    ("PixelShuffle", (2,), {}, IMAGE),
+    ("PixelUnshuffle", (3,), {}, IMAGE),
+    ("Unfold", (3,), {"stride": 2, "padding": 1}, IMAGE),
+    ("ZeroPad2d", (1,), {}, IMAGE),
+    ("ZeroPad2d", ((1, 0, 2, -1),), {}, IMAGE),
+    ("ReflectionPad2d", ((1, 2, 0, 3),), {}, IMAGE),
+    ("Dropout", (0.0,), {}, ROWS),
+    ("Dropout2d", (0.0,), {}, IMAGE),
 ]
 
 
@@ -79,7 +115,7 @@ def assert_same_state(ours, theirs, rtol=0.0):
 def assert_same_results(ours, theirs, x):
     p, q = Tensor(x.copy()), torch.tensor(x)
     p.requires_grad = q.requires_grad = True
-    y, z = ours(p), theirs(q.clone())               # a clone, as PyTorch's inplace=True refuses leaves
+    y, z = ours(p), theirs(q.clone())  # a clone, as PyTorch's inplace=True refuses leaves
     assert y.shape == tuple(z.shape)
     np.testing.assert_allclose(y._array, z.detach().numpy(), rtol=1e-10, atol=1e-10)
     g = np.random.default_rng(1).standard_normal(z.shape)
@@ -95,7 +131,7 @@ def test_layer_equals_pytorchs_with_its_state(layer):
     assert repr(ours) == repr(theirs)
     ours.load_state_dict(theirs.state_dict())
     assert_same_state(ours, theirs)
-    for training in (True, False):                  # batch norm's statistics follow in the first round
+    for training in (True, False):  # batch norm's statistics follow in the first round
         ours.train(training)
         theirs.train(training)
         assert_same_results(ours, theirs, x)
@@ -103,7 +139,8 @@ def test_layer_equals_pytorchs_with_its_state(layer):
 
 
 def test_layer_on_the_device_double(layer):
-    """Same values where nothing converts between host and device by itself, with a state that comes from the host."""
+    """Same values where nothing converts between host and device by itself, with a state that comes from the
+    host."""
     ours, _, x = layer
     twin = copy.deepcopy(ours).to("double")
     twin.load_state_dict(ours.state_dict())
@@ -113,7 +150,9 @@ def test_layer_on_the_device_double(layer):
         input.requires_grad = True
         y = module(input)
         y.backward(y.detach())
-        results.append([backend.to_host(t._array) for t in (y, input.grad, *(p.grad for p in module.parameters()))])
+        results.append(
+            [backend.to_host(t._array) for t in (y, input.grad, *(p.grad for p in module.parameters()))]
+        )
     for a, b in zip(*results):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
     assert all(backend.device_of(t._array) != "cpu" for t in twin.state_dict().values())
@@ -128,14 +167,25 @@ def test_pytorchs_layer_takes_our_state(layer):
 
 
 def test_every_public_layer_has_a_case():
-    elsewhere = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential", "Embedding", "init", "spectral_norm"}
+    elsewhere = {
+        "Module",
+        "ModuleDict",
+        "ModuleList",
+        "Parameter",
+        "ParameterList",
+        "Sequential",
+        "Embedding",
+        "init",
+        "spectral_norm",
+    }
     losses = {name for name in nn.__all__ if name.endswith("Loss")}
     assert set(nn.__all__) - elsewhere - losses == {case[0] for case in LAYERS}
     assert losses == {case[0] for case in LOSSES}
 
 
 def test_initial_weights_have_pytorchs_distributions(layer):
-    """Same constants where PyTorch's are constant; else uniform within the same bound, or normal (see test_embedding)."""
+    """Same constants where PyTorch's are constant; else uniform within the same bound, or normal (see
+    test_embedding)."""
     ours, theirs, _ = layer
     for (name, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters()):
         b = b.detach().numpy()
@@ -143,11 +193,13 @@ def test_initial_weights_have_pytorchs_distributions(layer):
             assert np.array_equal(a._array, b), name
         else:
             fan_in = math.prod(ours.weight.shape[1:])
-            assert np.abs(a._array).max() <= 1 / math.sqrt(fan_in) and np.abs(b).max() <= 1 / math.sqrt(fan_in)
+            assert np.abs(a._array).max() <= 1 / math.sqrt(fan_in) and np.abs(b).max() <= 1 / math.sqrt(
+                fan_in
+            )
 
 
 def test_default_weights_are_uniform():
-    weight = nn.Linear(100, 500).weight._array * 10     # times sqrt(fan_in)
+    weight = nn.Linear(100, 500).weight._array * 10  # times sqrt(fan_in)
     assert_uniform(weight.ravel(), -1, 1)
     assert nn.Linear(3, 2).weight.dtype == np.float32
 
@@ -156,10 +208,14 @@ def test_default_weights_are_uniform():
 
 PROBABILITIES, LOGITS, CLASSES = "probabilities", "logits", "classes"
 LOSSES = [
-    ("BCELoss", {}, PROBABILITIES), ("BCELoss", {"weight": np.array([1.0, 2.0, 0.5])}, PROBABILITIES),
+    ("BCELoss", {}, PROBABILITIES),
+    ("BCELoss", {"weight": np.array([1.0, 2.0, 0.5])}, PROBABILITIES),
     ("BCEWithLogitsLoss", {"pos_weight": np.array([1.0, 2.0, 0.5]), "reduction": "sum"}, LOGITS),
-    ("CrossEntropyLoss", {"label_smoothing": 0.1}, CLASSES), ("CrossEntropyLoss", {"weight": np.array([1.0, 2.0, 0.5])}, CLASSES),
-    ("NLLLoss", {"ignore_index": 1}, CLASSES), ("MSELoss", {}, LOGITS), ("L1Loss", {"reduction": "none"}, LOGITS),
+    ("CrossEntropyLoss", {"label_smoothing": 0.1}, CLASSES),
+    ("CrossEntropyLoss", {"weight": np.array([1.0, 2.0, 0.5])}, CLASSES),
+    ("NLLLoss", {"ignore_index": 1}, CLASSES),
+    ("MSELoss", {}, LOGITS),
+    ("L1Loss", {"reduction": "none"}, LOGITS),
     ("SmoothL1Loss", {"beta": 0.5}, LOGITS),
 ]
 
@@ -171,17 +227,26 @@ def test_losses(name, kwargs, kind):
     y = np.array([0, 2, 1, 2]) if kind == CLASSES else rng.random((4, 3))
 
     def built(library, tensor):
-        return getattr(library, name)(**{k: tensor(v) if isinstance(v, np.ndarray) else v for k, v in kwargs.items()})
+        return getattr(library, name)(
+            **{k: tensor(v) if isinstance(v, np.ndarray) else v for k, v in kwargs.items()}
+        )
+
     ours, theirs = built(nn, Tensor), built(torch.nn, torch.tensor)
-    np.testing.assert_allclose(ours(Tensor(x), Tensor(y))._array, theirs(torch.tensor(x), torch.tensor(y)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        ours(Tensor(x), Tensor(y))._array, theirs(torch.tensor(x), torch.tensor(y)).numpy(), rtol=1e-12
+    )
     assert_same_state(ours, theirs)
     assert repr(ours) == repr(theirs)
 
 
 # Embedding, dropout
 
+
 def test_embedding():
-    ours, theirs = nn.Embedding(7, 3, padding_idx=-1).double(), torch.nn.Embedding(7, 3, padding_idx=-1).double()
+    ours, theirs = (
+        nn.Embedding(7, 3, padding_idx=-1).double(),
+        torch.nn.Embedding(7, 3, padding_idx=-1).double(),
+    )
     assert repr(ours) == repr(theirs) and np.all(ours.weight._array[6] == 0)
     ours.load_state_dict(theirs.state_dict())
     index = np.array([[0, 6], [3, 3]])
@@ -211,6 +276,7 @@ def test_dropout_drops_entries_or_whole_channels():
 
 # Initial weights
 
+
 def assert_uniform(x, low, high):
     """Kolmogorov-Smirnov: the distance to U(low, high) exceeds 2 / sqrt(n) once in a thousand samples."""
     x = np.sort((x - low) / (high - low))
@@ -235,7 +301,9 @@ def test_init_distributions():
     assert_normal(drawn(nn.init.normal_, shape, 1, 0.02), 1, 0.02)
     xavier = 2 * math.sqrt(2 / (fan_in + fan_out))
     assert_normal(drawn(nn.init.xavier_normal_, shape, gain=2), 0, xavier)
-    assert_uniform(drawn(nn.init.xavier_uniform_, shape, gain=2), -math.sqrt(3) * xavier, math.sqrt(3) * xavier)
+    assert_uniform(
+        drawn(nn.init.xavier_uniform_, shape, gain=2), -math.sqrt(3) * xavier, math.sqrt(3) * xavier
+    )
     assert_normal(drawn(nn.init.kaiming_normal_, shape, nonlinearity="relu"), 0, math.sqrt(2 / fan_in))
     bound = math.sqrt(2 / 1.04) * math.sqrt(3 / fan_out)
     assert_uniform(drawn(nn.init.kaiming_uniform_, shape, 0.2, mode="fan_out"), -bound, bound)
@@ -249,13 +317,28 @@ def test_orthogonal(shape):
 
 
 def test_orthogonal_matrices_have_no_preferred_sign():
-    samples = np.stack([drawn(lambda t, generator: nn.init.orthogonal_(t, generator=rng), (3, 3))
-                        for rng in map(np.random.default_rng, range(400))])
+    samples = np.stack(
+        [
+            drawn(lambda t, generator: nn.init.orthogonal_(t, generator=rng), (3, 3))
+            for rng in map(np.random.default_rng, range(400))
+        ]
+    )
     assert np.abs(samples.mean(axis=0)).max() < 4 / math.sqrt(3 * 400)
 
 
-@pytest.mark.parametrize("args", [("linear",), ("conv2d",), ("sigmoid",), ("tanh",), ("relu",), ("selu",), ("leaky_relu",),
-                                  ("leaky_relu", 0.2)])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("linear",),
+        ("conv2d",),
+        ("sigmoid",),
+        ("tanh",),
+        ("relu",),
+        ("selu",),
+        ("leaky_relu",),
+        ("leaky_relu", 0.2),
+    ],
+)
 def test_gains(args):
     assert nn.init.calculate_gain(*args) == pytest.approx(torch.nn.init.calculate_gain(*args))
 
@@ -286,15 +369,22 @@ def test_one_seed_means_the_same_weights_in_every_dtype():
 
 # Modules
 
+
 def network(library):
-    return library.Sequential(library.Conv2d(1, 2, 3), library.Sequential(library.BatchNorm2d(2), library.ReLU()), library.Flatten())
+    return library.Sequential(
+        library.Conv2d(1, 2, 3), library.Sequential(library.BatchNorm2d(2), library.ReLU()), library.Flatten()
+    )
 
 
 def test_walking_a_network_gives_pytorchs_names():
     ours, theirs = network(nn), network(torch.nn)
     for what in ("named_parameters", "named_buffers", "named_modules", "named_children"):
-        assert [name for name, _ in getattr(ours, what)()] == [name for name, _ in getattr(theirs, what)()], what
-    assert [name for name, _ in ours.named_parameters("net")] == [name for name, _ in theirs.named_parameters("net")]
+        assert [name for name, _ in getattr(ours, what)()] == [name for name, _ in getattr(theirs, what)()], (
+            what
+        )
+    assert [name for name, _ in ours.named_parameters("net")] == [
+        name for name, _ in theirs.named_parameters("net")
+    ]
     assert [n for n, _ in ours[0].named_parameters(recurse=False)] == ["weight", "bias"]
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert repr(ours) == repr(theirs)
@@ -304,6 +394,7 @@ def test_shared_weights_are_walked_once_and_saved_under_every_name():
     def tied(library):
         first = library.Linear(3, 3)
         return library.Sequential(first, library.Tanh(), first)
+
     ours, theirs = tied(nn), tied(torch.nn)
     assert len(list(ours.parameters())) == 2 and len(list(ours.modules())) == 3
     assert list(ours.state_dict()) == list(theirs.state_dict())
@@ -313,7 +404,9 @@ def test_shared_weights_are_walked_once_and_saved_under_every_name():
 
 def test_modes_gradients_and_apply():
     net = network(nn)
-    assert all(not m.training for m in net.eval().modules()) and all(m.training for m in net.train().modules())
+    assert all(not m.training for m in net.eval().modules()) and all(
+        m.training for m in net.train().modules()
+    )
     assert all(not p.requires_grad for p in net.requires_grad_(False).parameters())
     net.requires_grad_()
     net(Tensor(np.random.default_rng(0).standard_normal((2, 1, 5, 5)).astype(np.float32))).sum().backward()
@@ -355,9 +448,15 @@ def test_loading_says_what_does_not_fit_and_then_changes_nothing():
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     before, good = numbers(net.state_dict()), numbers(net.state_dict())
     good["0.weight"] += 1
-    for change, message in (({"0.bias": None}, "missing 0.bias"), ({"2.weight": np.ones(2)}, "unexpected 2.weight"),
-                            ({"1.bias": np.ones(3)}, "1.bias has shape \\(3,\\) where the module has \\(2,\\)"),
-                            ({"1.num_batches_tracked": np.array(0.5)}, "1.num_batches_tracked is float64 where the module has int64")):
+    for change, message in (
+        ({"0.bias": None}, "missing 0.bias"),
+        ({"2.weight": np.ones(2)}, "unexpected 2.weight"),
+        ({"1.bias": np.ones(3)}, "1.bias has shape \\(3,\\) where the module has \\(2,\\)"),
+        (
+            {"1.num_batches_tracked": np.array(0.5)},
+            "1.num_batches_tracked is float64 where the module has int64",
+        ),
+    ):
         state = {k: v for k, v in (good | change).items() if v is not None}
         with pytest.raises(UserError, match=message):
             net.load_state_dict(state)
@@ -414,6 +513,7 @@ def test_pre_hooks():
 
 # Containers
 
+
 def test_sequential():
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     assert net.append(nn.Linear(3, 1)) is net and len(net) == 3
@@ -444,20 +544,30 @@ def test_lists_and_dicts():
     assert "a" in table and list(table) == ["a", "b"] and len(table) == 2 and table["b"] is table.b
     assert list(table.state_dict()) == ["a.weight", "a.bias"]
     del table["a"]
-    assert list(table.keys()) == ["b"] and [k for k, _ in table.items()] == ["b"] and list(table.values()) == [table["b"]]
+    assert (
+        list(table.keys()) == ["b"]
+        and [k for k, _ in table.items()] == ["b"]
+        and list(table.values()) == [table["b"]]
+    )
     with pytest.raises(KeyError, match="no module 'c'"):
         table["c"]
 
 
 # Spectral norm
 
-SPECTRAL = [("Linear", (5, 3), {}, (4, 5)), ("Conv2d", (4, 6, 3), {"bias": False}, IMAGE), ("ConvTranspose2d", (4, 6, 3), {}, IMAGE)]
+SPECTRAL = [
+    ("Linear", (5, 3), {}, (4, 5)),
+    ("Conv2d", (4, 6, 3), {"bias": False}, IMAGE),
+    ("ConvTranspose2d", (4, 6, 3), {}, IMAGE),
+]
 
 
 @pytest.mark.parametrize("name, args, kwargs, shape", SPECTRAL, ids=lambda v: v if isinstance(v, str) else "")
 def test_spectral_norm_equals_pytorchs(name, args, kwargs, shape):
     ours = spectral_norm(getattr(nn, name)(*args, **kwargs), n_power_iterations=2).double()
-    theirs = torch.nn.utils.spectral_norm(getattr(torch.nn, name)(*args, **kwargs).double(), n_power_iterations=2)
+    theirs = torch.nn.utils.spectral_norm(
+        getattr(torch.nn, name)(*args, **kwargs).double(), n_power_iterations=2
+    )
     assert list(ours.state_dict()) == list(theirs.state_dict())
     theirs.load_state_dict(as_tensors(ours.state_dict()))
     x = np.random.default_rng(0).standard_normal(shape)
@@ -488,16 +598,22 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one():
         spectral_norm(nn.Linear(2, 2), "wight")
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups 2 must divide in_channels 3 and out_channels 4"),
-    (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "expected an integer or 2 of them"),
-    (lambda: nn.Conv2d(3, 4, 3, padding_mode="zero"), "padding_mode 'zero' is unknown"),
-    (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "padding_mode 'reflect'"),
-    (lambda: nn.GroupNorm(3, 4), "num_groups 3 must divide num_channels 4"),
-    (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3)))), "expected 4D input, found shape \\(2, 3\\)"),
-    (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4)))), "expected 3 channels"),
-    (lambda: nn.ConvTranspose2d(1, 1, 3, 2)(Tensor(np.ones((1, 1, 4, 4))), (11, 12)), "from \\[9, 9\\] to \\[10, 10\\] are possible"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups 2 must divide in_channels 3 and out_channels 4"),
+        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "expected an integer or 2 of them"),
+        (lambda: nn.Conv2d(3, 4, 3, padding_mode="zero"), "padding_mode is 'zero'"),
+        (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "padding_mode is 'reflect', expected zeros"),
+        (lambda: nn.GroupNorm(3, 4), "num_groups 3 must divide num_channels 4"),
+        (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3)))), "expected 4D input, found shape \\(2, 3\\)"),
+        (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4)))), "expected 3 channels"),
+        (
+            lambda: nn.ConvTranspose2d(1, 1, 3, 2)(Tensor(np.ones((1, 1, 4, 4))), (11, 12)),
+            "from \\[9, 9\\] to \\[10, 10\\] are possible",
+        ),
+    ],
+)
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()

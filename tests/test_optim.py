@@ -1,4 +1,6 @@
-"""Optimisers against PyTorch's over a hundred steps, their state both ways, and the moving average of weights."""
+"""Optimisers against PyTorch's over a hundred steps, their state both ways, and the moving average of
+weights."""
+
 from __future__ import annotations
 
 import copy
@@ -13,14 +15,32 @@ from scratchgan.tensor import Tensor
 from tests import double
 
 SETTINGS = {
-    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.9, "nesterov": True}, {"weight_decay": 0.1},
-            {"momentum": 0.5, "weight_decay": 0.1, "maximize": True}],
-    "RMSprop": [{}, {"centered": True}, {"momentum": 0.9}, {"alpha": 0.9, "centered": True, "momentum": 0.5, "weight_decay": 0.1},
-                {"alpha": 0.3, "centered": True, "maximize": True, "eps": 0.1}],      # a small eps would magnify what cancels in v - mean^2
-    "Adam": [{}, {"betas": (0.5, 0.999)}, {"betas": (0.0, 0.9)}, {"weight_decay": 0.1}, {"amsgrad": True}, {"maximize": True, "eps": 1e-3}],
+    "SGD": [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "dampening": 0.3},
+        {"momentum": 0.9, "nesterov": True},
+        {"weight_decay": 0.1},
+        {"momentum": 0.5, "weight_decay": 0.1, "maximize": True},
+    ],
+    "RMSprop": [
+        {},
+        {"centered": True},
+        {"momentum": 0.9},
+        {"alpha": 0.9, "centered": True, "momentum": 0.5, "weight_decay": 0.1},
+        {"alpha": 0.3, "centered": True, "maximize": True, "eps": 0.1},
+    ],  # a small eps would magnify what cancels in v - mean^2
+    "Adam": [
+        {},
+        {"betas": (0.5, 0.999)},
+        {"betas": (0.0, 0.9)},
+        {"weight_decay": 0.1},
+        {"amsgrad": True},
+        {"maximize": True, "eps": 1e-3},
+    ],
 }
 CASES = [(name, settings) for name, several in SETTINGS.items() for settings in several]
-SHAPES = [(3,), (), (2, 0), (5, 4), (40, 30)]           # the last is cut into pieces
+SHAPES = [(3,), (), (2, 0), (5, 4), (40, 30)]  # the last is cut into pieces
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +60,17 @@ def pair(case, dtype, seed=0, lr=0.01):
     name, settings = case
     rng = np.random.default_rng(seed)
     arrays = [np.asarray(rng.standard_normal(s)).astype(dtype) for s in SHAPES]
-    ours, theirs = [nn.Parameter(a.copy()) for a in arrays], [torch.nn.Parameter(torch.tensor(a)) for a in arrays]
+    ours, theirs = (
+        [nn.Parameter(a.copy()) for a in arrays],
+        [torch.nn.Parameter(torch.tensor(a)) for a in arrays],
+    )
     groups = [[{"params": p[:2], "lr": 0.003}, {"params": p[2:]}] for p in (ours, theirs)]
-    return ours, theirs, getattr(optim, name)(groups[0], lr=lr, **settings), getattr(torch.optim, name)(groups[1], lr=lr, **settings)
+    return (
+        ours,
+        theirs,
+        getattr(optim, name)(groups[0], lr=lr, **settings),
+        getattr(torch.optim, name)(groups[1], lr=lr, **settings),
+    )
 
 
 def steps(ours, theirs, optimizers, count, rng):
@@ -61,7 +89,9 @@ def steps(ours, theirs, optimizers, count, rng):
 def assert_close(ours, theirs, ulps):
     for p, q in zip(ours, theirs):
         p, q = np.asarray(p._array), q.detach().numpy()
-        scale = np.maximum(np.abs(q), 1)                # the parameters are of order 1; where they pass zero, that is what cancels
+        scale = np.maximum(
+            np.abs(q), 1
+        )  # the parameters are of order 1; where they pass zero, that is what cancels
         assert np.all(np.abs(p - q) <= ulps * np.finfo(p.dtype).eps * scale), np.max(np.abs(p - q) / scale)
 
 
@@ -114,7 +144,10 @@ def test_state_goes_to_pytorch_and_back(case):
         new_q.data = torch.tensor(p._array)
     new_optimizer.load_state_dict(copy.deepcopy(other))
     new_reference.load_state_dict(as_tensors(state))
-    for pair_of in ((ours, theirs, (optimizer, reference)), (new_ours, new_theirs, (new_optimizer, new_reference))):
+    for pair_of in (
+        (ours, theirs, (optimizer, reference)),
+        (new_ours, new_theirs, (new_optimizer, new_reference)),
+    ):
         steps(*pair_of, 5, np.random.default_rng(4))
     assert_close(new_ours, theirs, 10)
     assert_close(ours, new_theirs, 10)
@@ -137,7 +170,9 @@ def test_on_the_device_double(case):
     ours, _, optimizer, _ = pair(case, np.float32)
     torch_like = [torch.nn.Parameter(torch.zeros(s)) for s in SHAPES]
     twins = [nn.Parameter(double.device(p._array.copy())) for p in ours]
-    twin = type(optimizer)([{**g, "params": twins[s]} for g, s in zip(optimizer.param_groups, (slice(2), slice(2, None)))])
+    twin = type(optimizer)(
+        [{**g, "params": twins[s]} for g, s in zip(optimizer.param_groups, (slice(2), slice(2, None)))]
+    )
     twin.load_state_dict(optimizer.state_dict())
     for _ in range(3):
         steps(ours, torch_like, (optimizer,), 1, np.random.default_rng(6))
@@ -195,18 +230,21 @@ def test_zero_grad():
     assert p.grad is None
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda p: optim.Adam([]), "params is empty"),
-    (lambda p: optim.Adam([p, p]), "occurs twice"),
-    (lambda p: optim.Adam([{"params": [p]}, {"params": [p]}]), "occurs twice"),
-    (lambda p: optim.Adam([p * 2]), "only leaf tensors"),
-    (lambda p: optim.Adam([p], lr=-1), "lr is -1, expected a number >= 0"),
-    (lambda p: optim.Adam([p], lr=float("nan")), "lr is nan"),
-    (lambda p: optim.Adam([p], betas=(0.9, 1.0)), "betas"),
-    (lambda p: optim.Adam([{"params": [p], "beta": 1}]), "unknown settings beta"),
-    (lambda p: optim.SGD([p], nesterov=True), "nesterov needs a momentum"),
-    (lambda p: optim.EMA(nn.Linear(2, 2), 1.1), "decay is 1.1"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda p: optim.Adam([]), "params is empty"),
+        (lambda p: optim.Adam([p, p]), "occurs twice"),
+        (lambda p: optim.Adam([{"params": [p]}, {"params": [p]}]), "occurs twice"),
+        (lambda p: optim.Adam([p * 2]), "only leaf tensors"),
+        (lambda p: optim.Adam([p], lr=-1), "lr is -1, expected a number >= 0"),
+        (lambda p: optim.Adam([p], lr=float("nan")), "lr is nan"),
+        (lambda p: optim.Adam([p], betas=(0.9, 1.0)), "betas"),
+        (lambda p: optim.Adam([{"params": [p], "beta": 1}]), "unknown settings beta"),
+        (lambda p: optim.SGD([p], nesterov=True), "nesterov needs a momentum"),
+        (lambda p: optim.EMA(nn.Linear(2, 2), 1.1), "decay is 1.1"),
+    ],
+)
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make(nn.Parameter(np.ones(3)))
@@ -228,8 +266,11 @@ def test_a_state_that_does_not_fit_changes_nothing():
 
     adam = stepped(optim.Adam, 3, 4)
     before = copy.deepcopy(adam.state_dict())
-    for other, message in ((stepped(optim.Adam, 3), "groups of"), (stepped(optim.Adam, 3, 5), "exp_avg of parameter 1 has shape"),
-                           (stepped(optim.RMSprop, 3, 4), "the state of parameter 0 has square_avg, step")):
+    for other, message in (
+        (stepped(optim.Adam, 3), "groups of"),
+        (stepped(optim.Adam, 3, 5), "exp_avg of parameter 1 has shape"),
+        (stepped(optim.RMSprop, 3, 4), "the state of parameter 0 has square_avg, step"),
+    ):
         with pytest.raises(UserError, match=message):
             adam.load_state_dict(other.state_dict())
     with pytest.raises(UserError, match="expected entries state and param_groups"):

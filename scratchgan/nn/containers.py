@@ -20,10 +20,11 @@ class _Numbered(Module):
     def append(self, member):
         """Add at the end; returns self."""
         if not isinstance(member, self.member):
-            raise TypeError(f"{type(self).__name__}: expected a {self.member.__name__}, found {type(member).__name__}")
+            found = type(member).__name__
+            raise TypeError(f"{type(self).__name__}: expected a {self.member.__name__}, found {found}")
         name = str(len(self))
         if name in self._kinds:             # a slice of a Sequential keeps the names that its members had
-            raise ValueError(f"{type(self).__name__}: the name {name!r} is taken: make a new {type(self).__name__} of the members")
+            raise ValueError(f"{type(self).__name__}: the name {name!r} is taken: make a new one")
         setattr(self, name, member)
         return self
 
@@ -65,7 +66,8 @@ class ParameterList(_Numbered):
     member = Parameter
 
     def append(self, member):
-        return super().append(member if not isinstance(member, Tensor) or isinstance(member, Parameter) else Parameter(member))
+        plain = isinstance(member, Tensor) and not isinstance(member, Parameter)
+        return super().append(Parameter(member) if plain else member)
 
 
 class Sequential(_Numbered):

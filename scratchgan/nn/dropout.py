@@ -1,4 +1,4 @@
-"""Dropout layers: in training mode entries are zeroed with probability p and the rest scaled by 1 / (1 - p)."""
+"""Dropout layers: in training mode, zeros with probability p, and what stays times 1 / (1 - p)."""
 from __future__ import annotations
 
 from scratchgan import functional as F
@@ -8,7 +8,7 @@ from scratchgan.tensor import Tensor
 
 
 class Dropout(Module):
-    """Zero single entries: Srivastava et al. 2014. Masks come from the stream "dropout" of `backend.default_streams()`."""
+    """Zero single entries: Srivastava et al. 2014. Masks come from the default random stream "dropout"."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()

@@ -11,7 +11,7 @@ from scratchgan.tensor import Tensor
 
 
 def draw_weight_and_bias(weight: Parameter, bias: Parameter | None) -> None:
-    """PyTorch's default for linear and convolution layers: weights and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """PyTorch's default for linear and convolution layers: U(-b, b) with b = 1 / sqrt(fan_in), for both."""
     init.kaiming_uniform_(weight, a=math.sqrt(5))       # gain sqrt(2 / (1 + 5)), times sqrt(3 / fan_in)
     if bias is not None:
         bound = 1 / math.sqrt(max(1, init.fans(weight)[0]))
@@ -29,9 +29,10 @@ class Identity(Module):
 
 
 class Linear(Module):
-    """x W^T + b over the last axis: (*, in_features) -> (*, out_features); W is (out_features, in_features)."""
+    """x W^T + b: (*, in_features) -> (*, out_features), with a weight W (out_features, in_features)."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: str | None = None, dtype=None):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: str | None = None,
+                 dtype=None):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = empty_parameter((out_features, in_features), device, dtype)
@@ -45,11 +46,13 @@ class Linear(Module):
         return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        bias = self.bias is not None
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}"
 
 
 class Embedding(Module):
-    """Rows of a table (num_embeddings, embedding_dim) by integer index: (*) -> (*, embedding_dim); drawn from N(0, 1).
+    """Rows of a table (num_embeddings, embedding_dim) by integer index: (*) -> (*, embedding_dim); drawn from
+    N(0, 1).
 
     The row `padding_idx` starts at zero and gets no gradient.
     """

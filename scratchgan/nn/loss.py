@@ -10,7 +10,7 @@ from scratchgan.tensor import Tensor
 
 
 class _Loss(Stateless):
-    """A function of (input, target). Fields that hold tensors are buffers, so that they follow the module to its device."""
+    """A function of (input, target). Weights are buffers, so that they follow the module to its device."""
 
     def __post_init__(self):
         for name in ("weight", "pos_weight"):

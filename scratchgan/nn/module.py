@@ -1,7 +1,8 @@
 """Modules: parameters, buffers and submodules under names, with PyTorch's semantics.
 
-A parameter, buffer or submodule is an ordinary attribute. The module itself only keeps, in the order of assignment, which attribute is
-what: `_kinds["weight"] == PARAMETER`. Everything that walks a network (`parameters`, `state_dict`, `train`, `to`) follows these names.
+A parameter, buffer or submodule is an ordinary attribute. The module itself only keeps, in the order of
+assignment, which attribute is what: `_kinds["weight"] == PARAMETER`. Everything that walks a network
+(`parameters`, `state_dict`, `train`, `to`) follows these names.
 """
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ class IncompatibleKeys(NamedTuple):
 
 
 class Module:
-    """Base class of networks and layers: assign parameters and submodules in `__init__`, define `forward`, call the module."""
+    """Base class of networks and layers: assign parameters and submodules, define `forward`, call it."""
 
     def __new__(cls, *args, **kwargs):
         module = super().__new__(cls)
@@ -53,7 +54,8 @@ class Module:
             kinds[name] = MODULE
         elif value is not None and (kind in (PARAMETER, MODULE) or kind and not isinstance(value, Tensor)):
             expected = {PARAMETER: "a Parameter", MODULE: "a Module"}.get(kind, "a Tensor")
-            raise TypeError(f"{type(self).__name__}.{name}: expected {expected} or None, found {type(value).__name__}")
+            raise TypeError(f"{type(self).__name__}.{name}: expected {expected} or None, "
+                            f"found {type(value).__name__}")
         self.__dict__[name] = value
 
     def __delattr__(self, name: str) -> None:
@@ -61,22 +63,23 @@ class Module:
         self._kinds.pop(name, None)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
-        """Assign a parameter, or None for one that this configuration does without (a layer with `bias=False`)."""
+        """Assign a parameter, or None where this configuration does without one (`bias=False`)."""
         self._register(name, PARAMETER, parameter)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Assign a tensor that belongs to the module's state but isn't learned; only persistent ones are in `state_dict`."""
+        """Assign a tensor that is state but isn't learned; only persistent ones are in `state_dict`."""
         self._register(name, BUFFER if persistent else TRANSIENT, tensor)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Assign a submodule under any name without a dot."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{type(self).__name__}.{name}: expected a Module or None, found {type(module).__name__}")
+            raise TypeError(f"{type(self).__name__}.{name}: expected a Module or None, "
+                            f"found {type(module).__name__}")
         self._register(name, MODULE, module)
 
     def _register(self, name: str, kind: str, value) -> None:
         if not isinstance(name, str) or not name or "." in name:
-            raise KeyError(f"{type(self).__name__}: the name of a {kind} is a string without dots, not {name!r}")
+            raise KeyError(f"{type(self).__name__}: a {kind}'s name is a string without dots, not {name!r}")
         if name not in self._kinds and hasattr(self, name):
             raise KeyError(f"{type(self).__name__}: attribute {name!r} exists already")
         self._kinds[name] = kind
@@ -169,7 +172,8 @@ class Module:
         zero_grad(self.parameters(), set_to_none)
 
     def to(self, *args, device: str | None = None, dtype=None) -> Module:
-        """Move to a device ("cpu", "cuda", "cuda:1") and/or cast floating-point parameters and buffers to a dtype, in place.
+        """Move to a device ("cpu", "cuda", "cuda:1") and/or cast floating-point parameters and buffers to a
+        dtype, in place.
 
         The parameters stay the same objects with new memory; an optimiser made before must be made anew.
         """
@@ -201,23 +205,28 @@ class Module:
     # State
 
     def _named_state(self) -> Iterator[tuple[str, Tensor]]:
-        """(key, tensor) of all that `state_dict` holds, in PyTorch's order: a module's parameters, its buffers, its children's."""
+        """(key, tensor) of the state in PyTorch's order: own parameters, own buffers, the children's."""
         for path, module in self._walk():
             for name, value in [*module._own(PARAMETER), *module._own(BUFFER)]:
                 yield path + name, value
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and persistent buffers under PyTorch's keys: detached tensors that share the module's memory."""
+        """Parameters and persistent buffers by PyTorch's keys: detached tensors that share their memory."""
         return {key: Tensor(value._array) for key, value in self._named_state()}
 
     def load_state_dict(self, state_dict: dict, strict: bool = True) -> IncompatibleKeys:
-        """Copy values in place from Tensors, NumPy or CuPy arrays, or PyTorch tensors; either all of them or, on an error, none.
+        """Copy values in place from Tensors, NumPy or CuPy arrays, or PyTorch tensors; either all of them or,
+        on an error, none.
 
-        Raises a UserError that names the keys which are missing or too many (unless `strict=False`) or whose shape differs.
+        Raises a UserError that names the keys which are missing or too many (unless `strict=False`) or whose
+        shape differs.
         """
         own = dict(self._named_state())
-        result = IncompatibleKeys([k for k in own if k not in state_dict], [k for k in state_dict if k not in own])
-        faults = [f"{what} {_listed(keys)}" for what, keys in zip(("missing", "unexpected"), result) if keys and strict]
+        missing, unexpected = [k for k in own if k not in state_dict], [k for k in state_dict if k not in own]
+        faults = []
+        for what, keys in (("missing", missing), ("unexpected", unexpected)):
+            if keys and strict:
+                faults.append(f"{what} {_listed(keys)}")
         arrays = {key: as_array(state_dict[key]) for key in own if key in state_dict}
         for key, array in arrays.items():
             if array.shape != own[key].shape:
@@ -228,10 +237,10 @@ class Module:
             raise UserError(f"{type(self).__name__}.load_state_dict: " + "; ".join(faults))
         for key, array in arrays.items():
             overwrite(own[key], array)
-        return result
+        return IncompatibleKeys(missing, unexpected)
 
     def __deepcopy__(self, memo: dict) -> Module:
-        """A module of the same structure with weights of its own. Tensors that are part of a graph are copied without it."""
+        """A module of like structure with weights of its own; tensors in a graph are copied without it."""
         twin = memo[id(self)] = type(self).__new__(type(self))
         for name, value in self.__dict__.items():
             plain = isinstance(value, Tensor) and not isinstance(value, Parameter)
@@ -262,7 +271,7 @@ def zero_grad(parameters, set_to_none: bool = True) -> None:
 
 
 def overwrite(tensor: Tensor, value) -> None:
-    """Write into the tensor's memory, from the host or from its own device, and let graphs that saved it know."""
+    """Write into the tensor's memory, from the host or its own device; graphs that saved it get to know."""
     array = tensor._array
     if hasattr(value, "dtype") and xp(value) is not xp(array):
         value = xp(array).asarray(backend.to_host(value))
@@ -279,7 +288,7 @@ def _replace(tensor: Tensor, moved: Callable) -> None:
 
 
 def as_array(value):
-    """The array in a Tensor, an array, a number, or a PyTorch tensor (through its `detach().cpu().numpy()`)."""
+    """The array in a Tensor, an array, a number or a PyTorch tensor (by its `detach().cpu().numpy()`)."""
     if isinstance(value, Tensor):
         return value._array
     if hasattr(value, "detach"):

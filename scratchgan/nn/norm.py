@@ -1,4 +1,7 @@
-"""Normalisation layers: (x - mean) / sqrt(var + eps) * weight + bias; they differ in the axes over which mean and variance run."""
+"""Normalisation layers: (x - mean) / sqrt(var + eps) * weight + bias.
+
+They differ in the axes over which mean and variance run.
+"""
 from __future__ import annotations
 
 import numpy as np
@@ -26,20 +29,28 @@ class _Norm(Module):
 
 
 class _RunningNorm(_Norm):
-    """Per channel, with running statistics for evaluation: running <- (1 - momentum) running + momentum (that of the batch)."""
+    """Per channel, with running statistics for evaluation mode.
+
+    At each training batch, running <- (1 - momentum) running + momentum (that of the batch).
+    """
     dims: tuple[int, ...]               # how many dimensions an input may have
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, device: str | None = None, dtype=None, *, bias: bool = True):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
+                 affine: bool = True, track_running_stats: bool = True, device: str | None = None,
+                 dtype=None, *, bias: bool = True):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self._add_scale((num_features,), affine, affine and bias, device, dtype)
-        empty, kind = backend.module_of(device or "cpu").empty, dtype or np.float32
-        for name, shape, kind in (("running_mean", (num_features,), kind), ("running_var", (num_features,), kind),
-                                  ("num_batches_tracked", (), np.int64)):
-            self.register_buffer(name, Tensor(empty(shape, dtype=kind)) if track_running_stats else None)
+        self._add_statistics(backend.module_of(device or "cpu"), dtype or np.float32)
         self.reset_parameters()
+
+    def _add_statistics(self, module, dtype) -> None:
+        channels = (self.num_features,)
+        shapes = {"running_mean": channels, "running_var": channels, "num_batches_tracked": ()}
+        for name, shape in shapes.items():
+            array = module.empty(shape, dtype=dtype if shape else np.int64)
+            self.register_buffer(name, Tensor(array) if self.track_running_stats else None)
 
     def reset_running_stats(self) -> None:
         if self.track_running_stats:
@@ -57,7 +68,7 @@ class _RunningNorm(_Norm):
             expected = " or ".join(f"{n}D" for n in self.dims)
             raise ValueError(f"{name}: expected {expected} input, found shape {input.shape}")
         if input.shape[channel_axis] != self.num_features:
-            raise ValueError(f"{name}: expected {self.num_features} channels, found input of shape {input.shape}")
+            raise ValueError(f"{name}: expected {self.num_features} channels, found shape {input.shape}")
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
@@ -75,23 +86,24 @@ class _BatchNorm(_RunningNorm):
             if momentum is None:                    # a plain average over all batches so far
                 momentum = 1 / int(count)
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias,
-                            self.training or not self.track_running_stats, 0.0 if momentum is None else momentum, self.eps)
+                            self.training or not self.track_running_stats, momentum or 0.0, self.eps)
 
 
 class BatchNorm1d(_BatchNorm):
-    """Over the batch (and the length) of (N, C) or (N, C, L), per channel: Ioffe & Szegedy 2015 (arXiv 1502.03167)."""
+    """Over the batch and any length of (N, C) or (N, C, L): Ioffe & Szegedy 2015 (arXiv 1502.03167)."""
     dims = (2, 3)
 
 
 class BatchNorm2d(_BatchNorm):
-    """Over batch, height and width of (N, C, H, W), per channel: Ioffe & Szegedy 2015 (arXiv 1502.03167)."""
+    """Over batch, height and width of (N, C, H, W): Ioffe & Szegedy 2015 (arXiv 1502.03167)."""
     dims = (4,)
 
 
 class _InstanceNorm(_RunningNorm):
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
-                 track_running_stats: bool = False, device: str | None = None, dtype=None, *, bias: bool = True):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
+                 affine: bool = False, track_running_stats: bool = False, device: str | None = None,
+                 dtype=None, *, bias: bool = True):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -104,22 +116,23 @@ class _InstanceNorm(_RunningNorm):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Over the length of (N, C, L) or (C, L), per sample and channel: Ulyanov et al. 2016 (arXiv 1607.08022)."""
+    """Over the length of (N, C, L) or (C, L), per sample: Ulyanov et al. 2016 (arXiv 1607.08022)."""
     dims = (2, 3)
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """Over height and width of (N, C, H, W) or (C, H, W), per sample and channel: Ulyanov et al. 2016 (arXiv 1607.08022)."""
+    """Over height and width of (N, C, H, W) or (C, H, W), per sample: likewise (arXiv 1607.08022)."""
     dims = (3, 4)
 
 
 class LayerNorm(_Norm):
-    """Over the last axes, whose sizes are `normalized_shape`, per sample: Ba et al. 2016 (arXiv 1607.06450)."""
+    """Over the last axes, of sizes `normalized_shape`, per sample: Ba et al. 2016 (arXiv 1607.06450)."""
 
-    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True,
-                 bias: bool = True, device: str | None = None, dtype=None):
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5,
+                 elementwise_affine: bool = True, bias: bool = True, device: str | None = None, dtype=None):
         super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        whole = isinstance(normalized_shape, int)
+        self.normalized_shape = (normalized_shape,) if whole else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self._add_scale(self.normalized_shape, elementwise_affine, elementwise_affine and bias, device, dtype)
         self.reset_parameters()
@@ -128,7 +141,8 @@ class LayerNorm(_Norm):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        return (f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+                f"bias={self.bias is not None}")
 
 
 class GroupNorm(_Norm):

@@ -1,4 +1,4 @@
-"""Parameters: the tensors that a module learns. Assigned as attributes, they are found by `Module.parameters()`."""
+"""Parameters: the tensors that a module learns, which `Module.parameters()` finds among its attributes."""
 from __future__ import annotations
 
 import numpy as np
@@ -8,7 +8,7 @@ from scratchgan.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A tensor that counts as a module's weight. `data` is a Tensor or an array, which is taken over without a copy."""
+    """A tensor that counts as a module's weight; `data`, Tensor or array, is taken over without a copy."""
     __slots__ = ()
 
     def __init__(self, data, requires_grad: bool = True):

@@ -61,7 +61,8 @@ class _Pad2d(Module):
         super().__init__()
         self.padding = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
         if len(self.padding) != 4:
-            raise ValueError(f"{type(self).__name__}: expected an integer or (left, right, top, bottom), found {padding!r}")
+            name = type(self).__name__
+            raise ValueError(f"{name}: expected an integer or (left, right, top, bottom), found {padding!r}")
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pad(input, self.padding, mode=self.mode)

@@ -1,7 +1,9 @@
-"""Spectral normalisation: a layer's weight divided by its largest singular value (Miyato et al. 2018, arXiv 1802.05957).
+"""Spectral normalisation: a layer's weight divided by its largest singular value (Miyato et al. 2018, arXiv
+1802.05957).
 
-Names and state follow `torch.nn.utils.spectral_norm` (not the newer parametrization): the parameter `weight_orig` is learned, the
-buffers `weight_u` and `weight_v` are the running estimates of the singular vectors, and `weight` is made anew before each forward.
+Names and state follow `torch.nn.utils.spectral_norm` (not the newer parametrization): the parameter
+`weight_orig` is learned, the buffers `weight_u` and `weight_v` are the running estimates of the singular
+vectors, and `weight` is made anew before each forward.
 """
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ from scratchgan.tensor import Tensor
 
 
 class SpectralNorm:
-    """The hook that sets W = W_orig / sigma, sigma = u^T W_orig v, before its module's forward (Algorithm 1 of the paper).
+    """The hook that sets W = W_orig / sigma, sigma = u^T W_orig v, before its module's forward (Algorithm 1
+    of the paper).
 
-    u and v are constants to the gradient. In training mode `n_power_iterations` steps  v <- normalize(W^T u), u <- normalize(W v)
-    move them first, where W is the weight with the axis `dim` in front and the others flattened.
+    u and v are constants to the gradient. In training mode `n_power_iterations` steps  v <- normalize(W^T u),
+    u <- normalize(W v) move them first, where W is the weight with the axis `dim` in front and the others
+    flattened.
     """
 
     def __init__(self, name: str, n_power_iterations: int, eps: float, dim: int):
@@ -55,7 +59,7 @@ class SpectralNorm:
             for _ in range(self.n_power_iterations):
                 v = self.normalized(matrix._array.T @ u)
                 u = self.normalized(matrix._array @ v)
-            for buffer, vector in zip(buffers, (u, v)):     # the graph below keeps u and v, the buffers get copies
+            for buffer, vector in zip(buffers, (u, v)):     # copies: the graph below keeps u and v
                 overwrite(buffer, vector)
         sigma = F.sum(Tensor(u) * F.matmul(matrix, Tensor(v)))
         setattr(module, self.name, weight / sigma)
@@ -69,5 +73,7 @@ def spectral_norm(module: Module, name: str = "weight", n_power_iterations: int 
     """
     if module._kinds.get(name) != PARAMETER:
         raise ValueError(f"spectral_norm: {type(module).__name__} has no parameter {name!r}")
-    SpectralNorm(name, n_power_iterations, eps, dim if dim is not None else int(isinstance(module, _ConvTranspose))).attach(module)
+    if dim is None:
+        dim = 1 if isinstance(module, _ConvTranspose) else 0
+    SpectralNorm(name, n_power_iterations, eps, dim).attach(module)
     return module

@@ -1,6 +1,7 @@
 """The base of layers without weights: one function and its settings.
 
-Such a layer is a dataclass. Its fields are the constructor's arguments and, under the same names, the function's keyword arguments.
+Such a layer is a dataclass. Its fields are the constructor's arguments and, under the same names, the
+function's keyword arguments.
 """
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from scratchgan.nn.module import Module
 class Stateless(Module):
     """`layer(*inputs)` is `function(*inputs, **settings)`.
 
-    A field `inplace` is accepted for PyTorch's sake and not passed on: operations never overwrite their inputs.
+    A field `inplace` is accepted for PyTorch's sake and not passed on: operations never overwrite their
+    inputs.
     """
     function: Callable
     settings: tuple[str, ...] = ()
@@ -21,7 +23,8 @@ class Stateless(Module):
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
         fields = inspect.get_annotations(cls)
-        cls.settings += tuple(name for name in fields if name not in ("inplace", "_"))      # "_: KW_ONLY" is a mark, not a field
+        # "_: KW_ONLY" is a mark between fields, not a field.
+        cls.settings += tuple(name for name in fields if name not in ("inplace", "_"))
 
     def forward(self, *inputs):
         own = self.__dict__
