@@ -1,10 +1,12 @@
-"""Benchmarks against PyTorch on the CPU: correctness first, then both sides timed in turn in the same process.
+"""Benchmarks against PyTorch on the CPU: correctness first, then both sides timed in turn in the same
+process.
 
     python -m bench engine      what one op costs on 16 elements, forward and backward
     python -m bench ops         every op of the test table on larger arrays, forward and backward
     python -m bench steps       a whole training step of each GAN
     python -m bench memory      the peak memory of each of those steps
 
-`--quick` takes fewer rounds. Tables go to the screen and, with the processor, the commit and the versions, to bench/results/*.csv.
-The same workloads are pytest-benchmark functions: `pytest bench/bench_engine.py`, and so on.
+`--quick` takes fewer rounds. Tables go to the screen and, with the processor, the commit and the versions, to
+bench/results/*.csv. The same workloads are pytest-benchmark functions: `pytest bench/bench_engine.py`, and so
+on.
 """

@@ -1,4 +1,7 @@
-"""`python -m bench [engine|ops|steps|memory ...] [--quick] [--only WORD]`: print the tables, write them to bench/results."""
+"""`python -m bench [engine|ops|steps|memory ...] [--quick] [--only WORD]`: print the tables, write them to
+bench/results.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -6,14 +9,24 @@ import sys
 
 from bench import timing
 
-TITLES = {"engine": "one op on 16 elements, forward + backward", "ops": "op, forward + backward", "steps": "training step"}
+TITLES = {
+    "engine": "one op on 16 elements, forward + backward",
+    "ops": "op, forward + backward",
+    "steps": "training step",
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("tables", nargs="*", metavar="table", help="engine, ops, steps, memory (default: all)")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds; nothing is written to bench/results")
-    parser.add_argument("--only", default="", metavar="WORD", help="only rows whose name contains WORD; nothing is written")
+    parser.add_argument(
+        "tables", nargs="*", metavar="table", help="engine, ops, steps, memory (default: all)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds; nothing is written to bench/results"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="WORD", help="only rows whose name contains WORD; nothing is written"
+    )
     args = parser.parse_args()
     tables = args.tables or [*TITLES, "memory"]
     unknown = [t for t in tables if t not in [*TITLES, "memory"]]
@@ -30,14 +43,17 @@ def main() -> int:
 def _run(table: str, quick: bool, only: str) -> None:
     if table == "memory":
         from bench import memory
+
         rows = memory.measure(only)
         memory.show(rows)
         write = memory.save
     else:
         rows = _measured(table, timing.QUICK if quick else timing.FULL, only)
         timing.show(TITLES[table], rows)
+
         def write(rows):
             return timing.save_rows(table, rows)
+
     if rows and not quick and not only:
         print(f"written to {write(rows)}")
 

@@ -1,4 +1,7 @@
-"""pytest-benchmark: chains of ops on 16 elements, forward and backward; `pytest bench/bench_engine.py --benchmark-group-by=param:chain`."""
+"""pytest-benchmark: chains of ops on 16 elements, forward and backward; `pytest bench/bench_engine.py
+--benchmark-group-by=param:chain`.
+"""
+
 import pytest
 
 from bench import engine, timing

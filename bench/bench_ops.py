@@ -1,4 +1,7 @@
-"""pytest-benchmark: every op on larger arrays; `pytest bench/bench_ops.py --benchmark-group-by=param:case`."""
+"""pytest-benchmark: every op on larger arrays; `pytest bench/bench_ops.py
+--benchmark-group-by=param:case`.
+"""
+
 import pytest
 
 from bench import ops, timing

@@ -1,4 +1,7 @@
-"""pytest-benchmark: whole training steps; `pytest bench/bench_steps.py --benchmark-group-by=param:workload`."""
+"""pytest-benchmark: whole training steps; `pytest bench/bench_steps.py
+--benchmark-group-by=param:workload`.
+"""
+
 import pytest
 
 from bench import steps, timing

@@ -1,8 +1,10 @@
-"""What the engine costs per op: chains of ops on 16 elements, forward and backward, where arithmetic costs next to nothing.
+"""What the engine costs per op: chains of ops on 16 elements, forward and backward, where arithmetic costs
+next to nothing.
 
-A chain applies an op `LENGTH` times to its own result and asks for the gradient in the first input; time per op is the time of
-the whole divided by LENGTH.
+A chain applies an op `LENGTH` times to its own result and asks for the gradient in the first input; time per
+op is the time of the whole divided by LENGTH.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,7 +18,9 @@ import scratchgan.functional as F
 from bench.timing import Budget, Row, check_close, compare
 
 LENGTH = 200
-Body = Callable[[object, object, object], object]       # (functions' module, running value, constant operand) -> next value
+Body = Callable[
+    [object, object, object], object
+]  # (functions' module, running value, constant operand) -> next value
 
 BODIES: dict[str, Body] = {
     "add": lambda f, y, c: y + c,
@@ -39,6 +43,7 @@ OPS_IN_BODY = {"mul and add": 2}
 @dataclass(frozen=True)
 class Chain:
     """One chain in both libraries: calls that return the gradient of the chain's sum in its first input."""
+
     name: str
     ours: Callable[[], object]
     theirs: Callable[[], object]
@@ -54,7 +59,7 @@ def chains() -> list[Chain]:
 
 
 def _chain(name: str, body: Body, x: np.ndarray, c: np.ndarray) -> Chain:
-    length = 4 if name == "exp" else LENGTH             # exp of exp of exp leaves float32
+    length = 4 if name == "exp" else LENGTH  # exp of exp of exp leaves float32
     repeats = LENGTH // length
     ours_x, ours_c = scratchgan.tensor(x, requires_grad=True), scratchgan.tensor(c, requires_grad=True)
     torch_x, torch_c = torch.tensor(x, requires_grad=True), torch.tensor(c, requires_grad=True)
@@ -67,8 +72,12 @@ def _chain(name: str, body: Body, x: np.ndarray, c: np.ndarray) -> Chain:
             found = grad(y.sum(), [x])
         return found[0]
 
-    return Chain(name, lambda: run(F, scratchgan.grad, ours_x, ours_c), lambda: run(torch, torch.autograd.grad, torch_x, torch_c),
-                 LENGTH * OPS_IN_BODY.get(name, 1))
+    return Chain(
+        name,
+        lambda: run(F, scratchgan.grad, ours_x, ours_c),
+        lambda: run(torch, torch.autograd.grad, torch_x, torch_c),
+        LENGTH * OPS_IN_BODY.get(name, 1),
+    )
 
 
 def check(chain: Chain) -> None:

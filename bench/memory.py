@@ -1,10 +1,12 @@
 """Peak memory of a training step, each library in a process of its own.
 
-Measured is the largest resident set during the first three steps, minus the resident set before them: after the imports, after networks,
-optimisers and data were made, and after freed memory was handed back. It holds activations, gradients, the optimisers' moments (both
-libraries make them in the first step) and each library's scratch memory. PyTorch runs with the system's allocator settings
-(SCRATCHGAN_MALLOC=system), so that scratchgan's choice to keep freed memory counts against scratchgan alone. Linux only.
+Measured is the largest resident set during the first three steps, minus the resident set before them: after
+the imports, after networks, optimisers and data were made, and after freed memory was handed back. It holds
+activations, gradients, the optimisers' moments (both libraries make them in the first step) and each
+library's scratch memory. PyTorch runs with the system's allocator settings (SCRATCHGAN_MALLOC=system), so
+that scratchgan's choice to keep freed memory counts against scratchgan alone. Linux only.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -17,12 +19,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STEPS = 3
-MIB = 1 << 10                           # /proc gives KiB
+MIB = 1 << 10  # /proc gives KiB
 
 
 @dataclass(frozen=True)
 class Peak:
     """MiB above the level before the first step, of each side."""
+
     name: str
     ours: float
     torch: float
@@ -41,12 +44,13 @@ def resident(field: str) -> int:
 def peak_of(name: str, side: str) -> float:
     """MiB that three steps of one side take at most; for a process of its own."""
     from bench import steps, timing
+
     timing.same_threads()
     workload = next(w for w in steps.WORKLOADS if w.name == name)
     step = steps.stepping(workload, workload.twins(replay=False))[side == "torch"]
     ctypes.CDLL(None).malloc_trim(0)
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")     # largest := now
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # largest := now
     for _ in range(STEPS):
         step()
     return (resident("VmHWM") - before) / MIB
@@ -54,8 +58,13 @@ def peak_of(name: str, side: str) -> float:
 
 def _in_process(name: str, side: str) -> float:
     allocator = {"SCRATCHGAN_MALLOC": "system"} if side == "torch" else {}
-    done = subprocess.run([sys.executable, "-m", "bench.memory", name, side], cwd=ROOT, env={**os.environ, **allocator},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.memory", name, side],
+        cwd=ROOT,
+        env={**os.environ, **allocator},
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise RuntimeError(f"memory of {name}, {side}: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout)
@@ -63,6 +72,7 @@ def _in_process(name: str, side: str) -> float:
 
 def measure(only: str = "") -> list[Peak]:
     from bench.steps import WORKLOADS
+
     names = [w.name for w in WORKLOADS if only in w.name]
     return [Peak(n, _in_process(n, "ours"), _in_process(n, "torch")) for n in names]
 
@@ -77,8 +87,12 @@ def show(peaks: list[Peak]) -> None:
 
 def save(peaks: list[Peak]) -> Path:
     from bench import timing
-    return timing.save("memory", ["name", "ours_mib", "torch_mib", "ratio"],
-                       [[p.name, f"{p.ours:.1f}", f"{p.torch:.1f}", f"{p.ratio:.3f}"] for p in peaks])
+
+    return timing.save(
+        "memory",
+        ["name", "ours_mib", "torch_mib", "ratio"],
+        [[p.name, f"{p.ours:.1f}", f"{p.torch:.1f}", f"{p.ratio:.3f}"] for p in peaks],
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """A whole training step of each GAN against PyTorch eager: same networks, batches, threads and process.
 
-A step is everything that `step` does: noise, the updates of D and G, the average of G's weights, the scalars that it reports. PyTorch's
-side is tests/reference, the loop as it is usually written; the rows "D frozen" give PyTorch the advantage of switching D's gradients
-off while G learns, which scratchgan's `backward(inputs=...)` amounts to.
+A step is everything that `step` does: noise, the updates of D and G, the average of G's weights, the scalars
+that it reports. PyTorch's side is tests/reference, the loop as it is usually written; the rows "D frozen"
+give PyTorch the advantage of switching D's gradients off while G learns, which scratchgan's
+`backward(inputs=...)` amounts to.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -23,6 +25,7 @@ CHECKED_STEPS, TOLERANCE = 2, 1e-3
 @dataclass(frozen=True)
 class Workload:
     """One GAN on data of one shape."""
+
     name: str
     gan: str
     spec: Spec
@@ -30,11 +33,19 @@ class Workload:
     freeze: bool = False
 
     def twins(self, **more) -> Twins:
-        return twins(self.gan, self.spec, dtype=np.float32, freeze=self.freeze, **{"batch_size": BATCH, **self.settings, **more})
+        return twins(
+            self.gan,
+            self.spec,
+            dtype=np.float32,
+            freeze=self.freeze,
+            **{"batch_size": BATCH, **self.settings, **more},
+        )
 
     def data(self) -> list[np.ndarray]:
         """A few batches that are used over and over."""
-        return list(itertools.islice(batches(self.spec, self.settings.get("batch_size", BATCH), np.float32), 4))
+        return list(
+            itertools.islice(batches(self.spec, self.settings.get("batch_size", BATCH), np.float32), 4)
+        )
 
 
 WIDE = {"g_width": 64, "d_width": 64}
@@ -60,7 +71,9 @@ def stepping(workload: Workload, pair: Twins) -> tuple:
 
 
 def check(workload: Workload) -> None:
-    """The first steps on the same noise report the same losses (tests/test_training_steps.py compares every weight, in float64)."""
+    """The first steps on the same noise report the same losses (tests/test_training_steps.py compares every
+    weight, in float64).
+    """
     off = {"d_dropout": 0.0} if workload.gan == "gan" else {}
     ours, theirs = stepping(workload, workload.twins(replay=True, **off))
     for _ in range(CHECKED_STEPS):

@@ -1,12 +1,14 @@
 """How things are timed and written down.
 
-Two functions are timed in turn, round by round, the order swapped in every round, so that whatever disturbs the machine disturbs
-both. A round calls a function as often as fits into some milliseconds; the result is the median over the rounds.
+Two functions are timed in turn, round by round, the order swapped in every round, so that whatever disturbs
+the machine disturbs both. A round calls a function as often as fits into some milliseconds; the result is the
+median over the rounds.
 
-Both sides run in one process with the same number of threads. `backend.keep_freed_memory` therefore serves PyTorch's allocations
-too, which speeds PyTorch up: the stricter comparison. Between calls one library's worker threads may spin for a moment; calling
-each function once before its round is timed keeps that out.
+Both sides run in one process with the same number of threads. `backend.keep_freed_memory` therefore serves
+PyTorch's allocations too, which speeds PyTorch up: the stricter comparison. Between calls one library's
+worker threads may spin for a moment; calling each function once before its round is timed keeps that out.
 """
+
 from __future__ import annotations
 
 import csv
@@ -29,6 +31,7 @@ RESULTS = Path(__file__).with_name("results")
 @dataclass(frozen=True)
 class Budget:
     """How long to measure: rounds of at least `seconds` each."""
+
     rounds: int
     seconds: float
 
@@ -40,6 +43,7 @@ QUICK = Budget(rounds=5, seconds=0.02)
 @dataclass(frozen=True)
 class Row:
     """One line of a table: milliseconds of each side, the quartiles of ours over PyTorch's round by round."""
+
     name: str
     ours: float
     torch: float
@@ -85,21 +89,33 @@ def _calls_in(function: Callable[[], object], seconds: float) -> int:
     return max(1, int(seconds / max(one, 1e-7)))
 
 
-def check_close(name: str, ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray], tolerance: float) -> None:
-    """Refuse to time what is wrong: the largest difference, relative to the largest entry, must be within the tolerance."""
+def check_close(
+    name: str, ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray], tolerance: float
+) -> None:
+    """Refuse to time what is wrong: the largest difference, relative to the largest entry, must be within the
+    tolerance.
+    """
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.shape != b.shape:
             raise AssertionError(f"{name}: result {i} has shape {a.shape}, PyTorch's {b.shape}")
         error = abs(a - b).max(initial=0.0) / max(abs(b).max(initial=0.0), 1e-3)
         if not error <= tolerance:
-            raise AssertionError(f"{name}: result {i} is off by {error:.2g} of its largest entry, more than {tolerance:.2g}")
+            raise AssertionError(
+                f"{name}: result {i} is off by {error:.2g} of its largest entry, more than {tolerance:.2g}"
+            )
 
 
 def environment() -> dict[str, str]:
     """What a number means nothing without."""
-    return {"cpu": _cpu(), "threads": str(backend.workers), "commit": _commit(), "python": platform.python_version(),
-            "numpy": np.__version__, "torch": torch.__version__}
+    return {
+        "cpu": _cpu(),
+        "threads": str(backend.workers),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
 
 
 def _cpu() -> str:
@@ -108,12 +124,20 @@ def _cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     field = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-    return " ".join([field.get("model name", platform.machine()), *(f"{k} {field[k]}" for k in ("model", "stepping") if k in field)])
+    return " ".join(
+        [
+            field.get("model name", platform.machine()),
+            *(f"{k} {field[k]}" for k in ("model", "stepping") if k in field),
+        ]
+    )
 
 
 def _commit() -> str:
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "../scratchgan", "../kernels")
         return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
@@ -126,7 +150,9 @@ def show(title: str, rows: list[Row]) -> None:
     width = max([len(title), *(len(r.name) for r in rows)])
     print(f"\n{title:<{width}}  {'ours ms':>10}  {'torch ms':>10}  {'ratio':>6}  (quartiles)")
     for r in rows:
-        print(f"{r.name:<{width}}  {r.ours:>10.4g}  {r.torch:>10.4g}  {r.ratio:>6.2f}  ({r.low:.2f} to {r.high:.2f})")
+        print(
+            f"{r.name:<{width}}  {r.ours:>10.4g}  {r.torch:>10.4g}  {r.ratio:>6.2f}  ({r.low:.2f} to {r.high:.2f})"
+        )
 
 
 def save(kind: str, header: list[str], lines: list[list]) -> Path:
@@ -142,4 +168,6 @@ def save(kind: str, header: list[str], lines: list[list]) -> Path:
 
 def save_rows(kind: str, rows: list[Row]) -> Path:
     lines = [[r.name, *(f"{v:.6g}" for v in (r.ours, r.torch, r.ratio, r.low, r.high))] for r in rows]
-    return save(kind, ["name", "ours_ms", "torch_ms", "ratio", "ratio_low_quartile", "ratio_high_quartile"], lines)
+    return save(
+        kind, ["name", "ours_ms", "torch_ms", "ratio", "ratio_low_quartile", "ratio_high_quartile"], lines
+    )

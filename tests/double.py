@@ -1,19 +1,23 @@
 """A strict double of CuPy: NumPy arrays in a wrapper that refuses what CuPy refuses.
 
-Most machines have no GPU, so the suites run once on this double: code that works on it asks every array for its module, converts nothing
-between host and device by accident, and calls nothing that CuPy lacks.
+Most machines have no GPU, so the suites run once on this double: code that works on it asks every array for
+its module, converts nothing between host and device by accident, and calls nothing that CuPy lacks.
 
-* Functions, methods and their parameters are those that CuPy 13.6 and 14.2 both have (cupy_api.json, read from the real packages).
-* Host and device don't mix: an operation on a double and a NumPy array raises; Python and NumPy scalars are welcome, as in CuPy.
-  Only `asarray`, `array`, `ascontiguousarray` and `asfortranarray` bring a host array over, only `get()` takes one back.
+* Functions, methods and their parameters are those that CuPy 13.6 and 14.2 both have (cupy_api.json, read
+  from the real packages).
+* Host and device don't mix: an operation on a double and a NumPy array raises; Python and NumPy scalars are
+  welcome, as in CuPy. Only `asarray`, `array`, `ascontiguousarray` and `asfortranarray` bring a host array
+  over, only `get()` takes one back.
 * Reductions and indexing with integers answer 0-d arrays, never NumPy scalars.
 * Flags have no `writeable`; there is no buffer interface, no `__index__`, no `@=`.
 
-In two points it is stricter than CuPy, because scratchgan promises that nothing converts silently: NumPy's functions refuse a double
-(CuPy reroutes some of them), and host arrays are no indices (CuPy copies them over on each call).
+In two points it is stricter than CuPy, because scratchgan promises that nothing converts silently: NumPy's
+functions refuse a double (CuPy reroutes some of them), and host arrays are no indices (CuPy copies them over
+on each call).
 
 `backend.register(DoubleArray, module, "double")` makes device "double" known; importing this file does it.
 """
+
 from __future__ import annotations
 
 import json
@@ -25,7 +29,13 @@ import numpy as np
 from scratchgan import backend
 
 API = json.loads(Path(__file__).with_name("cupy_api.json").read_text(encoding="utf-8"))
-FROM_HOST = {"asarray", "array", "ascontiguousarray", "asfortranarray", "asanyarray"}     # the doors from host to device
+FROM_HOST = {
+    "asarray",
+    "array",
+    "ascontiguousarray",
+    "asfortranarray",
+    "asanyarray",
+}  # the doors from host to device
 SCALARS = (bool, int, float, complex, np.generic, str, type(None), type(Ellipsis), slice, np.dtype, type)
 
 
@@ -33,12 +43,17 @@ class Flags:
     """What CuPy says of an array's memory: contiguous or not, owned or not; nothing about writing."""
 
     def __init__(self, flags):
-        self.c_contiguous, self.f_contiguous, self.owndata = flags.c_contiguous, flags.f_contiguous, flags.owndata
+        self.c_contiguous, self.f_contiguous, self.owndata = (
+            flags.c_contiguous,
+            flags.f_contiguous,
+            flags.owndata,
+        )
 
 
 class DoubleArray:
     """An array on the pretended device. `host` is private to this file: nobody else may look."""
-    __array_ufunc__ = None          # NumPy's operators and ufuncs leave the field
+
+    __array_ufunc__ = None  # NumPy's operators and ufuncs leave the field
     __hash__ = None
 
     def __init__(self, host: np.ndarray, base: DoubleArray | None = None):
@@ -50,7 +65,9 @@ class DoubleArray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
     def __array_function__(self, function, types, args, kw):
-        raise TypeError(f"numpy.{function.__name__} was called on a device array: ask backend.xp(array) for its module")
+        raise TypeError(
+            f"numpy.{function.__name__} was called on a device array: ask backend.xp(array) for its module"
+        )
 
     # What an array says of itself
 
@@ -112,7 +129,9 @@ class DoubleArray:
 
 
 def wrapped(result, sources: list[DoubleArray]):
-    """A result of NumPy as CuPy would give it back: arrays and NumPy scalars as device arrays, a view with its base."""
+    """A result of NumPy as CuPy would give it back: arrays and NumPy scalars as device arrays, a view with
+    its base.
+    """
     if isinstance(result, (tuple, list)):
         return type(result)(wrapped(r, sources) for r in result)
     if isinstance(result, (np.ndarray, np.generic)):
@@ -120,13 +139,17 @@ def wrapped(result, sources: list[DoubleArray]):
         for source in sources:
             if array is source.host:
                 return source
-        owner = next((s for s in sources if array.base is not None and np.may_share_memory(array, s.host)), None)
+        owner = next(
+            (s for s in sources if array.base is not None and np.may_share_memory(array, s.host)), None
+        )
         return DoubleArray(array, owner if owner is None or owner.base is None else owner.base)
     return result
 
 
 def unwrapped(value, name: str, from_host: bool = False):
-    """The NumPy side of an argument; a TypeError for a host array where only device arrays and scalars may stand."""
+    """The NumPy side of an argument; a TypeError for a host array where only device arrays and scalars may
+    stand.
+    """
     if isinstance(value, DoubleArray):
         return value.host
     if isinstance(value, (list, tuple)):
@@ -159,13 +182,17 @@ def _delegate(function, name: str, parameters: set[str] | None, args: tuple, kw:
     """Call NumPy's function on the host side of the arguments, if CuPy has all the parameters."""
     unknown = [] if parameters is None else [k for k in kw if k not in parameters]
     if unknown:
-        raise TypeError(f"{name}() got an unexpected keyword argument {unknown[0]!r}: CuPy has no such parameter")
+        raise TypeError(
+            f"{name}() got an unexpected keyword argument {unknown[0]!r}: CuPy has no such parameter"
+        )
     from_host = name in FROM_HOST
     sources = _devices([*args, *kw.values()])
-    result = function(*[unwrapped(a, name, from_host) for a in args],
-                      **{k: unwrapped(v, name, from_host) for k, v in kw.items()})
+    result = function(
+        *[unwrapped(a, name, from_host) for a in args],
+        **{k: unwrapped(v, name, from_host) for k, v in kw.items()},
+    )
     if from_host and isinstance(result, np.ndarray) and any(result is a for a in args):
-        result = result.copy()                                      # what comes over the bus is never the host's own memory
+        result = result.copy()  # what comes over the bus is never the host's own memory
     return wrapped(result, sources)
 
 
@@ -176,6 +203,7 @@ def _parameters(text: str) -> set[str] | None:
 def _method(name: str, parameters: set[str] | None):
     def method(self, *args, **kw):
         return _delegate(getattr(np.ndarray, name), name, parameters, (self, *args), kw)
+
     method.__name__ = name
     return method
 
@@ -183,9 +211,10 @@ def _method(name: str, parameters: set[str] | None):
 def _operator(name: str, function, swapped: bool = False):
     def method(self, other):
         if not isinstance(other, DoubleArray) and getattr(other, "__array_ufunc__", self) is None:
-            return NotImplemented                                   # a Tensor: its own operators decide
+            return NotImplemented  # a Tensor: its own operators decide
         pair = (other, self) if swapped else (self, other)
         return _delegate(function, name, set(), pair, {})
+
     method.__name__ = name
     return method
 
@@ -194,6 +223,7 @@ def _in_place(name: str, function):
     def method(self, other):
         function(self.host, unwrapped(other, name))
         return self
+
     method.__name__ = name
     return method
 
@@ -201,6 +231,7 @@ def _in_place(name: str, function):
 def _unary(name: str, function):
     def method(self):
         return _delegate(function, name, set(), (self,), {})
+
     method.__name__ = name
     return method
 
@@ -209,11 +240,25 @@ def _attach() -> None:
     for name, text in API["methods"].items():
         if hasattr(np.ndarray, name) and not hasattr(DoubleArray, name):
             setattr(DoubleArray, name, _method(name, _parameters(text)))
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor", "lshift", "rshift"):
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "matmul",
+        "and_",
+        "or_",
+        "xor",
+        "lshift",
+        "rshift",
+    ):
         plain, function = name.rstrip("_"), getattr(operator, name)
         setattr(DoubleArray, f"__{plain}__", _operator(plain, function))
         setattr(DoubleArray, f"__r{plain}__", _operator(plain, function, swapped=True))
-        if name != "matmul":                                        # CuPy has no @=
+        if name != "matmul":  # CuPy has no @=
             setattr(DoubleArray, f"__i{plain}__", _in_place(plain, getattr(operator, f"i{plain}")))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(DoubleArray, f"__{name}__", _operator(name, getattr(operator, name)))
@@ -226,19 +271,27 @@ _attach()
 
 class Ufunc:
     """One of CuPy's universal functions: a call, and the few methods that CuPy gives it."""
-    METHODS = {"add": {"reduce", "accumulate", "reduceat", "at", "outer"}, "multiply": {"reduce", "accumulate", "reduceat", "outer"}}
+
+    METHODS = {
+        "add": {"reduce", "accumulate", "reduceat", "at", "outer"},
+        "multiply": {"reduce", "accumulate", "reduceat", "outer"},
+    }
 
     def __init__(self, name: str):
         self.__name__, self.function = name, getattr(np, name)
 
     def __call__(self, *args, **kw):
-        return _delegate(self.function, self.__name__, {"out", "dtype", "where", "casting", "axes", "axis"}, args, kw)
+        return _delegate(
+            self.function, self.__name__, {"out", "dtype", "where", "casting", "axes", "axis"}, args, kw
+        )
 
     def __getattr__(self, method: str):
         if method not in self.METHODS.get(self.__name__, {"outer"}):
             raise AttributeError(f"cupy.{self.__name__} has no method {method!r} that works everywhere")
         bound = getattr(self.function, method)
-        return lambda *args, **kw: _delegate(bound, f"{self.__name__}.{method}", {"axis", "dtype", "out", "keepdims"}, args, kw)
+        return lambda *args, **kw: _delegate(
+            bound, f"{self.__name__}.{method}", {"axis", "dtype", "out", "keepdims"}, args, kw
+        )
 
 
 class Module:
@@ -252,7 +305,9 @@ class Module:
         if full in ("linalg", "lib", "lib.stride_tricks"):
             return Module(full + ".", getattr(self._numpy, name))
         if full in API["ufuncs"]:
-            return Ufunc(name) if hasattr(getattr(self._numpy, name), "reduce") else self._function(name, None)
+            return (
+                Ufunc(name) if hasattr(getattr(self._numpy, name), "reduce") else self._function(name, None)
+            )
         if full in API["functions"]:
             return self._function(name, _parameters(API["functions"][full]))
         if full == "ndarray":

@@ -1,4 +1,5 @@
 """The engine itself: what is computed, what is kept, what is let go, and what is refused."""
+
 from __future__ import annotations
 
 import gc
@@ -17,7 +18,11 @@ from scratchgan.tensor import Op, Tensor
 
 
 def leaf(*values: float, shape=None, dtype=np.float64) -> Tensor:
-    array = np.array(values, dtype) if shape is None else np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    array = (
+        np.array(values, dtype)
+        if shape is None
+        else np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    )
     return scratchgan.tensor(array, requires_grad=True)
 
 
@@ -42,6 +47,7 @@ def counted():
 
 
 # What is computed
+
 
 def test_a_gradient_nobody_asked_for_is_never_computed():
     mul, calls = counted()
@@ -85,7 +91,7 @@ def test_a_diamond_visits_each_node_once():
     x = leaf(3.0)
     y = mul(x, x)
     for _ in range(20):
-        y = y + y                                                   # 2^20 paths
+        y = y + y  # 2^20 paths
     assert scratchgan.grad(y, x)[0].item() == 2**20 * 6 and calls == {"a": 1, "b": 1}
 
 
@@ -109,20 +115,21 @@ def test_the_output_itself_is_an_input():
 
 def test_several_outputs_with_their_cotangents():
     x = leaf(2.0)
-    g, = scratchgan.grad([x * x, x * 3], x, [np.array([10.0]), np.array([100.0])])
+    (g,) = scratchgan.grad([x * x, x * 3], x, [np.array([10.0]), np.array([100.0])])
     assert g.item() == 340
 
 
 def test_gradient_of_a_tensor_that_is_no_leaf():
     x = leaf(2.0)
     y = x * x
-    g, = scratchgan.grad(y * y, y)
+    (g,) = scratchgan.grad(y * y, y)
     assert g.item() == 8
     with pytest.raises(RuntimeError, match="leaf"):
         (y * y).backward(inputs=[y])
 
 
 # backward and .grad
+
 
 def test_backward_accumulates_into_leaves():
     x, y = leaf(2.0), leaf(3.0)
@@ -139,7 +146,7 @@ def test_leaves_never_share_the_memory_of_a_gradient():
     assert (y.grad.numpy() == 1).all()
     z = leaf(shape=(2, 2))
     z.sum().backward()
-    z.grad._array[0, 0] = 5                                         # expanded cotangents are made whole
+    z.grad._array[0, 0] = 5  # expanded cotangents are made whole
     assert z.grad.numpy()[1, 1] == 1
 
 
@@ -181,13 +188,14 @@ def test_detach_cuts_the_graph_and_shares_memory():
 
 # Orders
 
+
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_every_order_of_derivative(order):
     x = leaf(0.3, 0.7)
     y = F.sin(x) * F.exp(x)
     for _ in range(order):
-        y, = scratchgan.grad(y.sum(), x, create_graph=True)
-    expected = (np.exp(x.detach().numpy() * (1 + 1j)) * (1 + 1j) ** order).imag     # sin(x) e^x = Im e^{(1+i)x}
+        (y,) = scratchgan.grad(y.sum(), x, create_graph=True)
+    expected = (np.exp(x.detach().numpy() * (1 + 1j)) * (1 + 1j) ** order).imag  # sin(x) e^x = Im e^{(1+i)x}
     np.testing.assert_allclose(y.detach().numpy(), expected, rtol=1e-13)
 
 
@@ -199,9 +207,9 @@ def test_without_create_graph_the_gradient_is_a_constant():
 
 def test_backward_through_a_gradient_reaches_the_weights():
     x, w = leaf(2.0), leaf(3.0)
-    g, = scratchgan.grad(w * x * x, x, create_graph=True)           # 2 w x
+    (g,) = scratchgan.grad(w * x * x, x, create_graph=True)  # 2 w x
     (g * g).backward(inputs=[w])
-    assert w.grad.item() == 96                                      # d (2wx)^2 / dw = 8 w x^2
+    assert w.grad.item() == 96  # d (2wx)^2 / dw = 8 w x^2
 
 
 def test_backward_with_create_graph_gives_a_grad_with_a_graph():
@@ -211,6 +219,7 @@ def test_backward_with_create_graph_gives_a_grad_with_a_graph():
 
 
 # Memory
+
 
 def test_a_long_chain_needs_no_recursion():
     x = leaf(1.0)
@@ -223,7 +232,7 @@ def test_a_long_chain_needs_no_recursion():
     y = x
     for _ in range(100_000):
         y = y * 1.0
-    del y                                                           # letting go of it needs none either
+    del y  # letting go of it needs none either
 
 
 def test_memory_is_released_as_backward_proceeds():
@@ -348,11 +357,11 @@ def test_writes_after_backward_or_to_what_is_not_read_are_fine(write):
     y = (x * x).sum()
     y.backward()
     write(x)
-    z = (x * 2.0).sum()                                             # the derivative of x * 2 does not read x
+    z = (x * 2.0).sum()  # the derivative of x * 2 does not read x
     write(x)
     z.backward()
     assert x.grad.tolist() == [4, 6]
-    (x * x).sum().backward()                                        # and a new graph starts afresh
+    (x * x).sum().backward()  # and a new graph starts afresh
 
 
 def test_a_usual_training_loop_raises_no_false_alarm():
@@ -364,13 +373,13 @@ def test_a_usual_training_loop_raises_no_false_alarm():
     seen = []
     for _ in range(5):
         optimiser.zero_grad()
-        inputs.data[...] = rng.standard_normal((8, 3))              # the batch's memory is reused
+        inputs.data[...] = rng.standard_normal((8, 3))  # the batch's memory is reused
         hidden = inputs @ w + b
         with scratchgan.no_grad():
-            buffer.copy_(hidden.detach().mean(0).float())           # a running statistic
+            buffer.copy_(hidden.detach().mean(0).float())  # a running statistic
         loss = (hidden * hidden).mean()
         seen.append(float(loss.detach().numpy()))
-        w.detach().numpy().sum()                                    # looking is allowed
+        w.detach().numpy().sum()  # looking is allowed
         loss.backward()
         optimiser.step()
     assert seen[-1] < seen[0] * 10 and len(seen) == 5
@@ -387,6 +396,7 @@ def test_the_guards_keep_no_array_alive():
 
 
 # Errors
+
 
 def test_errors_name_the_op_and_the_shapes():
     with pytest.raises(ValueError, match=r"add\(\(2, 3\) float64, \(4,\) float64\)"):
@@ -428,6 +438,7 @@ def test_an_argument_without_a_formula_says_so():
 
 # Ops that are called with arrays, mixed dtypes, fused ops
 
+
 def test_ops_on_arrays_answer_arrays():
     assert type(F.exp(np.zeros(3))) is np.ndarray
 
@@ -442,6 +453,7 @@ def test_mixed_precision_gradients_come_in_each_leafs_own():
 
 def fused_square_over(wrong: float = 1.0) -> Fused:
     """(a, b, scale) -> scale a^2 / b with a fast path, whose VJP can be made wrong."""
+
     @Fused
     def square_over(a, b, *, scale):
         return a * a / b * scale
@@ -450,7 +462,10 @@ def fused_square_over(wrong: float = 1.0) -> Fused:
         return scale * a * a / b, a / b
 
     def vjp(g, ratio, need, a, b, *, scale):
-        return [2 * scale * g * ratio if need[0] else None, -scale * wrong * g * ratio * ratio if need[1] else None]
+        return [
+            2 * scale * g * ratio if need[0] else None,
+            -scale * wrong * g * ratio * ratio if need[1] else None,
+        ]
 
     square_over.fast(forward, vjp)
     return square_over
@@ -471,20 +486,21 @@ def test_fast_path_and_spec_agree(create_graph):
 def test_fused_partials_are_of_this_call_alone():
     op = partial(fused_square_over(), scale=1.0)
     a = leaf(2.0)
-    b = a * a                                                       # b depends on a: op(a, b) = 1
-    g, = scratchgan.grad(op(a, b), a, create_graph=True)
+    b = a * a  # b depends on a: op(a, b) = 1
+    (g,) = scratchgan.grad(op(a, b), a, create_graph=True)
     assert abs(g.item()) < 1e-15
     assert abs(scratchgan.grad(op(a, b), a)[0].item()) < 1e-15
 
 
 # The checks themselves
 
+
 def test_a_wrong_fast_vjp_is_found():
     op = partial(fused_square_over(wrong=1.001), scale=1.0)
     inputs = [np.array([1.0, 2.0]), np.array([3.0, 4.0])]
     with pytest.raises(GradcheckError, match=r"input 0: .*input 1: "):
         gradcheck(op, inputs)
-    gradgradcheck(op, inputs)                                       # which differentiates the spec
+    gradgradcheck(op, inputs)  # which differentiates the spec
 
 
 @pytest.mark.parametrize("size", [1, 1000])
@@ -506,6 +522,7 @@ def test_one_wrong_entry_is_found(size):
 
 def test_a_wrong_second_derivative_is_found():
     """The error of caching a raw array: right at first order, blind at second."""
+
     @Op
     def square(x):
         return x * x

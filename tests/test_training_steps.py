@@ -1,4 +1,7 @@
-"""Ten training steps of each GAN in float64 equal an independent PyTorch version's, on every weight, buffer, average and moment."""
+"""Ten training steps of each GAN in float64 equal an independent PyTorch version's, on every weight, buffer,
+average and moment.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +16,7 @@ from tests.twins import IMAGE, POINT, batches, twins
 STEPS, BATCH, TOLERANCE = 10, 6, 1e-9
 SMALL_MLP = {"g_widths": (12, 10), "d_widths": (11, 9), "latent": 5, "d_dropout": 0.0}
 SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
-FAST = {"lr": 2e-3, "ema_decay": 0.8, "batch_size": BATCH}       # so that ten steps go somewhere
+FAST = {"lr": 2e-3, "ema_decay": 0.8, "batch_size": BATCH}  # so that ten steps go somewhere
 CASES = {
     "gan, images": ("gan", Spec((1, 8, 8), *IMAGE), SMALL_MLP),
     "gan, k = 3, saturating": ("gan", Spec((2, 4, 4), *IMAGE), {**SMALL_MLP, "k": 3, "saturating": True}),
@@ -22,7 +25,11 @@ CASES = {
     "dcgan, 16 pixels in colour": ("dcgan", Spec((3, 16, 16), *IMAGE), SMALL_CONV),
     "dcgan, 28 pixels": ("dcgan", Spec((1, 28, 28), *IMAGE), SMALL_CONV),
     "wgan_gp, images": ("wgan_gp", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
-    "wgan_gp, 16 pixels in colour": ("wgan_gp", Spec((3, 16, 16), *IMAGE), {**SMALL_CONV, "n_critic": 2, "penalty": 3.0}),
+    "wgan_gp, 16 pixels in colour": (
+        "wgan_gp",
+        Spec((3, 16, 16), *IMAGE),
+        {**SMALL_CONV, "n_critic": 2, "penalty": 3.0},
+    ),
     "wgan_gp, points": ("wgan_gp", Spec((2,), *POINT), {"g_width": 8, "d_width": 9, "latent": 2}),
 }
 
@@ -48,11 +55,16 @@ def case(request):
 
 
 def agree(key: str, found, expected) -> None:
-    np.testing.assert_allclose(to_host(found), expected.detach().numpy(), rtol=TOLERANCE, atol=TOLERANCE, err_msg=key)
+    np.testing.assert_allclose(
+        to_host(found), expected.detach().numpy(), rtol=TOLERANCE, atol=TOLERANCE, err_msg=key
+    )
 
 
 def test_ten_steps_equal_pytorchs(case):
-    before = {k: np.array(v._array) for k, v in twins(*case[:2], **{**FAST, **case[2]}).ours.generator.state_dict().items()}
+    before = {
+        k: np.array(v._array)
+        for k, v in twins(*case[:2], **{**FAST, **case[2]}).ours.generator.state_dict().items()
+    }
     pair = run(*case)
     for which, (ours, theirs) in pair.modules().items():
         expected = theirs.state_dict()
@@ -60,16 +72,25 @@ def test_ten_steps_equal_pytorchs(case):
         for key, value in ours.state_dict().items():
             agree(f"{which} {key}", value._array, expected[key])
     for which in ("optimizer_g", "optimizer_d"):
-        ours, theirs = getattr(pair.ours, which).state_dict()["state"], getattr(pair.theirs, which).state_dict()["state"]
+        ours, theirs = (
+            getattr(pair.ours, which).state_dict()["state"],
+            getattr(pair.theirs, which).state_dict()["state"],
+        )
         assert ours.keys() == theirs.keys()
         for number, state in theirs.items():
             for key, value in state.items():
                 agree(f"{which} {number} {key}", np.asarray(ours[number][key]), value)
-    moved = [abs(before[k] - v._array).max() for k, v in pair.ours.generator.state_dict().items() if before[k].dtype == np.float64]
+    moved = [
+        abs(before[k] - v._array).max()
+        for k, v in pair.ours.generator.state_dict().items()
+        if before[k].dtype == np.float64
+    ]
     assert min(moved) > 1e-4, "ten steps that move nothing prove nothing"
 
 
-@pytest.mark.parametrize("name", ["gan, images", "gan, points", "dcgan, 8 pixels", "wgan_gp, images", "wgan_gp, points"])
+@pytest.mark.parametrize(
+    "name", ["gan, images", "gan, points", "dcgan, 8 pixels", "wgan_gp, images", "wgan_gp, points"]
+)
 def test_steps_on_the_strict_double_equal_pytorchs(name):
     pair = run(*CASES[name], device="double", steps=2)
     for which, (ours, theirs) in pair.modules().items():

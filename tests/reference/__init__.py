@@ -1,9 +1,10 @@
 """The training of each GAN in PyTorch, written from the papers, as a PyTorch user would write it.
 
-Nothing here imports scratchgan: what agrees with these files after ten steps agrees with an independent reading of the papers. The
-networks carry the names that scratchgan's have, so that one state_dict serves both. Noise comes from functions that the caller gives,
-so that both sides can be handed the same.
+Nothing here imports scratchgan: what agrees with these files after ten steps agrees with an independent
+reading of the papers. The networks carry the names that scratchgan's have, so that one state_dict serves
+both. Noise comes from functions that the caller gives, so that both sides can be handed the same.
 """
+
 from __future__ import annotations
 
 import copy
@@ -13,7 +14,8 @@ from torch import nn
 
 
 class Average:
-    """Exponential moving average of a network: w' <- d w' + (1 - d) w for weights; buffers are taken as they are.
+    """Exponential moving average of a network: w' <- d w' + (1 - d) w for weights; buffers are taken as they
+    are.
 
     Update number t has d = min(decay, t / (t + 9)), so that the average soon leaves the initial weights.
     """

@@ -1,9 +1,10 @@
 """Radford, Metz and Chintala 2016 (arXiv 1511.06434) in PyTorch: networks and training.
 
-The paper's guidelines: strided convolutions, batch normalisation except at G's output and D's input, ReLU in G with tanh at the end,
-LeakyReLU(0.2) in D; Adam with beta1 = 0.5. As in the authors' code real and generated images pass D in separate batches, and the images
-that D has just learned from serve G's update too.
+The paper's guidelines: strided convolutions, batch normalisation except at G's output and D's input, ReLU in
+G with tanh at the end, LeakyReLU(0.2) in D; Adam with beta1 = 0.5. As in the authors' code real and generated
+images pass D in separate batches, and the images that D has just learned from serve G's update too.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -30,9 +31,17 @@ class Generator(nn.Module):
         super().__init__()
         count, base = halvings(size)
         wide = width * 2 ** (count - 1)
-        self.layers = nn.Sequential(nn.ConvTranspose2d(latent, wide, base, bias=False), nn.BatchNorm2d(wide), nn.ReLU())
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(latent, wide, base, bias=False), nn.BatchNorm2d(wide), nn.ReLU()
+        )
         while wide > width:
-            self.layers.extend([nn.ConvTranspose2d(wide, wide // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(wide // 2), nn.ReLU()])
+            self.layers.extend(
+                [
+                    nn.ConvTranspose2d(wide, wide // 2, 4, 2, 1, bias=False),
+                    nn.BatchNorm2d(wide // 2),
+                    nn.ReLU(),
+                ]
+            )
             wide //= 2
         self.layers.extend([nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()])
 
@@ -60,10 +69,21 @@ class Discriminator(nn.Module):
 
 
 class Training:
-    """One update of D, one of G. `freeze` turns D's gradients off in G's update, which the usual loop doesn't."""
+    """One update of D, one of G. `freeze` turns D's gradients off in G's update, which the usual loop
+    doesn't.
+    """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, noise: Callable[[int], torch.Tensor], *, lr: float, betas,
-                 ema_decay: float, freeze: bool = False):
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        noise: Callable[[int], torch.Tensor],
+        *,
+        lr: float,
+        betas,
+        ema_decay: float,
+        freeze: bool = False,
+    ):
         self.generator, self.discriminator, self.noise, self.freeze = generator, discriminator, noise, freeze
         self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
@@ -85,5 +105,9 @@ class Training:
         self.optimizer_g.step()
         self.discriminator.requires_grad_(True)
         self.average.update()
-        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(), "d_real": real_logits.sigmoid().mean().item(),
-                "d_fake": fake_logits.sigmoid().mean().item()}
+        return {
+            "loss_d": loss_d.item(),
+            "loss_g": loss_g.item(),
+            "d_real": real_logits.sigmoid().mean().item(),
+            "d_fake": fake_logits.sigmoid().mean().item(),
+        }

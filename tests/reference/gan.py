@@ -1,4 +1,5 @@
 """Goodfellow et al. 2014 (arXiv 1406.2661), Algorithm 1, with MLPs and Adam, in PyTorch."""
+
 from __future__ import annotations
 
 import math
@@ -12,7 +13,9 @@ from tests.reference import Average
 
 
 class Generator(nn.Module):
-    """z -> x: ReLU layers, with batch normalisation or without, then a linear layer and, for data in [-1, 1], tanh."""
+    """z -> x: ReLU layers, with batch normalisation or without, then a linear layer and, for data in [-1, 1],
+    tanh.
+    """
 
     def __init__(self, latent: int, shape, widths, bounded: bool, norm: bool):
         super().__init__()
@@ -62,9 +65,25 @@ def on_fake(logits: torch.Tensor) -> torch.Tensor:
 class Training:
     """Algorithm 1. `noise(n)` draws n samples of the prior."""
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, noise: Callable[[int], torch.Tensor], *, lr: float, betas,
-                 k: int, saturating: bool, ema_decay: float):
-        self.generator, self.discriminator, self.noise, self.k, self.saturating = generator, discriminator, noise, k, saturating
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        noise: Callable[[int], torch.Tensor],
+        *,
+        lr: float,
+        betas,
+        k: int,
+        saturating: bool,
+        ema_decay: float,
+    ):
+        self.generator, self.discriminator, self.noise, self.k, self.saturating = (
+            generator,
+            discriminator,
+            noise,
+            k,
+            saturating,
+        )
         self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
         self.average = Average(generator, ema_decay)
@@ -84,5 +103,9 @@ class Training:
         loss_g.backward()
         self.optimizer_g.step()
         self.average.update()
-        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(), "d_real": real_logits.sigmoid().mean().item(),
-                "d_fake": fake_logits.sigmoid().mean().item()}
+        return {
+            "loss_d": loss_d.item(),
+            "loss_g": loss_g.item(),
+            "d_real": real_logits.sigmoid().mean().item(),
+            "d_fake": fake_logits.sigmoid().mean().item(),
+        }

@@ -1,4 +1,7 @@
-"""Gulrajani et al. 2017 (arXiv 1704.00028), Algorithm 1, in PyTorch. The networks are those of `gan` and `dcgan`."""
+"""Gulrajani et al. 2017 (arXiv 1704.00028), Algorithm 1, in PyTorch. The networks are those of `gan` and
+`dcgan`.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -10,19 +13,34 @@ from tests.reference import Average
 
 
 def penalty(critic: nn.Module, x: torch.Tensor, fake: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
-    """mean over samples of (||gradient of D at epsilon x + (1 - epsilon) fake|| - 1)^2; epsilon has one number per sample."""
+    """mean over samples of (||gradient of D at epsilon x + (1 - epsilon) fake|| - 1)^2; epsilon has one
+    number per sample.
+    """
     epsilon = epsilon.view(-1, *[1] * (x.dim() - 1))
     between = (epsilon * x + (1 - epsilon) * fake).requires_grad_(True)
     values = critic(between)
-    slopes, = torch.autograd.grad(values, between, torch.ones_like(values), create_graph=True)
+    (slopes,) = torch.autograd.grad(values, between, torch.ones_like(values), create_graph=True)
     return (slopes.flatten(1).norm(2, dim=1) - 1).square().mean()
 
 
 class Training:
-    """n_critic updates of the critic, one of the generator. `noise(n)` draws latents, `epsilon(n)` numbers of U[0, 1]."""
+    """n_critic updates of the critic, one of the generator. `noise(n)` draws latents, `epsilon(n)` numbers of
+    U[0, 1].
+    """
 
-    def __init__(self, generator: nn.Module, critic: nn.Module, noise: Callable[[int], torch.Tensor],
-                 epsilon: Callable[[int], torch.Tensor], *, lr: float, betas, n_critic: int, weight: float, ema_decay: float):
+    def __init__(
+        self,
+        generator: nn.Module,
+        critic: nn.Module,
+        noise: Callable[[int], torch.Tensor],
+        epsilon: Callable[[int], torch.Tensor],
+        *,
+        lr: float,
+        betas,
+        n_critic: int,
+        weight: float,
+        ema_decay: float,
+    ):
         self.generator, self.critic, self.noise, self.epsilon = generator, critic, noise, epsilon
         self.n_critic, self.weight = n_critic, weight
         self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
@@ -45,4 +63,9 @@ class Training:
         loss_g.backward()
         self.optimizer_g.step()
         self.average.update()
-        return {"loss_d": loss_d.item(), "loss_g": loss_g.item(), "distance": wasserstein.item(), "penalty": gp.item()}
+        return {
+            "loss_d": loss_d.item(),
+            "loss_g": loss_g.item(),
+            "distance": wasserstein.item(),
+            "penalty": gp.item(),
+        }
