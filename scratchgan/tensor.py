@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -284,7 +285,7 @@ def alias(x):
     return x
 
 
-@Op
+@partial(Op, broadcasts=True)       # so that the sweep casts the cotangent back
 def cast(x, *, dtype):
     return x.astype(dtype)
 
@@ -292,18 +293,22 @@ def cast(x, *, dtype):
 @Op
 def sum_to(x, *, shape):
     """Sum over the axes along which `shape` was broadcast: the adjoint of `expand_to`."""
-    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
-    axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
-    return x.sum(axis=axes, keepdims=True) if axes else x
+    new = x.ndim - len(shape)
+    axes = [i + new for i, n in enumerate(shape) if n == 1 and x.shape[i + new] != 1]
+    return x.sum(axis=(*range(new), *axes)).reshape(shape)
 
 
 @Op
 def expand_to(x, *, shape):
-    """Repeat along axes of size 1 and new leading axes, without copying."""
-    return xp(x).broadcast_to(x, shape)
+    """Repeat along axes of size 1 and new leading axes. A large result is a view."""
+    if prod(shape) > 1024:
+        return xp(x).broadcast_to(x, shape)
+    out = xp(x).empty(shape, dtype=x.dtype)         # NumPy's broadcast_to takes five times as long as a small copy
+    out[...] = x
+    return out
 
 
 alias.vjp(x=lambda g: g)
-cast.vjp(x=lambda g: g)             # the sweep casts every cotangent to its argument's dtype
+cast.vjp(x=lambda g: g)
 sum_to.vjp(x=lambda g, shape: expand_to(g, shape=shape))
 expand_to.vjp(x=lambda g, shape: sum_to(g, shape=shape))
