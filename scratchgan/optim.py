@@ -1,5 +1,4 @@
-"""Optimisers: SGD, RMSprop and Adam with PyTorch's updates, operation by operation, and EMA, the moving
-average of weights.
+"""Optimisers: SGD, RMSprop and Adam with PyTorch's updates, operation by operation; the moving average EMA.
 
 Parameters are updated in place. The work is cut into pieces of at most `PIECE` elements, so that the dozen
 passes of an update run in the processor's cache, and the pieces are shared out among worker threads. Every
@@ -26,8 +25,7 @@ Rule = Callable[..., None]
 
 
 class Optimizer:
-    """Parameter groups, their state and the step in place. A subclass names its averages and gives the rule
-    for one piece.
+    """Parameter groups, their state, the step. A subclass names its averages and gives the rule for a piece.
 
     `params` is an iterable of tensors, or of groups: dicts {"params": tensors, setting: value, ...}. Settings
     may be changed between steps in `param_groups`.
@@ -117,10 +115,9 @@ class Optimizer:
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """PyTorch's structure: {"state": {number of parameter: {name: array}}, "param_groups": [{"params":
-        numbers, settings}]}.
+        """PyTorch's structure, with arrays that are the optimiser's own, not copies:
 
-        The arrays are the optimiser's own, not copies.
+        {"state": {parameter: {name: array}}, "param_groups": [{"params": numbers, setting: value}]}.
         """
         numbers: dict[int, int] = {}
         groups = []
@@ -137,8 +134,7 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over settings and state, copied, from a `state_dict` of this class or of PyTorch's for
-        parameters of the same shapes.
+        """Copy settings and state from a `state_dict`, ours or PyTorch's, for parameters of equal shapes.
 
         Raises a UserError that says what doesn't fit; the optimiser is then as it was before.
         """
@@ -177,10 +173,11 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """p <- p - lr g, or with momentum  b <- momentum b + (1 - dampening) g,  p <- p - lr b  (Nesterov: p <- p
-    - lr (g + momentum b)).
+    """p <- p - lr g, or with momentum, where b begins as the first g,
 
-    g includes weight_decay p; b begins as the first g. `maximize` turns g's sign.
+    b <- momentum b + (1 - dampening) g,  p <- p - lr b  (Nesterov: p <- p - lr (g + momentum b)).
+
+    g includes weight_decay p; `maximize` turns the gradient's sign.
     """
     counts_steps = False
 
@@ -358,14 +355,15 @@ def run(pieces: list[Piece], weight_decay: float = 0.0, maximize: bool = False) 
             p += u
 
     if sum(piece.p.size for piece in pieces) >= WORTH_THREADS and backend.on_host(pieces[0].p):
+        hands = backend.workers             # large and small pieces are dealt out evenly
+        pieces = [piece for i in reversed(range(hands)) for piece in pieces[i::hands]]
         backend.parallel(len(pieces), work)
     else:
         work(slice(None))
 
 
 class EMA:
-    """The exponential moving average of a module's weights: e <- decay e + (1 - decay) p at each `update`;
-    buffers are copied.
+    """The moving average of weights, e <- decay e + (1 - decay) p at each `update`; buffers are copied.
 
     `module` is a copy in evaluation mode that begins with the module's present weights and whose parameters
     ask for no gradient. With `warmup`, update number t uses min(decay, t / (t + 9)), so that the first

@@ -268,12 +268,12 @@ def test_a_state_that_does_not_fit_changes_nothing():
     before = copy.deepcopy(adam.state_dict())
     for other, message in (
         (stepped(optim.Adam, 3), "groups of"),
-        (stepped(optim.Adam, 3, 5), "exp_avg of parameter 1 has shape"),
-        (stepped(optim.RMSprop, 3, 4), "the state of parameter 0 has square_avg, step"),
+        (stepped(optim.Adam, 3, 5), "parameter 1 has shape \\(4,\\), its exp_avg \\(5,\\)"),
+        (stepped(optim.RMSprop, 3, 4), "parameter 0 has square_avg, step"),
     ):
         with pytest.raises(UserError, match=message):
             adam.load_state_dict(other.state_dict())
-    with pytest.raises(UserError, match="expected entries state and param_groups"):
+    with pytest.raises(UserError, match="expected state and param_groups"):
         adam.load_state_dict({"weight": 1})
     np.testing.assert_equal(adam.state_dict(), before)
 
@@ -306,5 +306,5 @@ def test_ema_warm_up_and_state():
     twin = optim.EMA(nn.Linear(2, 2), 0.5, warmup=True)
     twin.load_state_dict(ema.state_dict())
     assert twin.updates == 1 and np.array_equal(twin.module.weight._array, ema.module.weight._array)
-    with pytest.raises(UserError, match="expected entries updates and module"):
+    with pytest.raises(UserError, match="expected updates and module"):
         twin.load_state_dict(module.state_dict())
