@@ -105,7 +105,8 @@ def test_gradient_penalty_of_a_conv_critic_by_differences():
     assert penalty(critic, (real, fake, epsilon)) == pytest.approx(expected, rel=1e-6)
 
 
-CRITICS = {"mlp": lambda: mlp.Discriminator((2, 8, 8), [5, 4]), "conv": lambda: dcgan.Discriminator((2, 8, 8), 2, norm=False)}
+CRITICS = {"mlp": lambda: mlp.Discriminator((2, 8, 8), [5, 4]),
+           "conv": lambda: dcgan.Discriminator((2, 8, 8), 2, norm=False)}
 
 
 @pytest.mark.parametrize("kind", CRITICS)

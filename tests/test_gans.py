@@ -213,6 +213,21 @@ def test_presets_suit_the_data_and_yield_to_what_is_given():
     assert gans.configure("dcgan", data="digits").data == "digits"
 
 
+@pytest.mark.parametrize("name, wrong, message", [
+    ("gan", {"k": 0}, "k=0: expected a number of at least 1"),
+    ("gan", {"g_widths": (8, 0)}, r"g_widths=\(8, 0\): expected numbers of at least 1"),
+    ("gan", {"d_widths": ()}, r"d_widths=\(\): expected numbers"),
+    ("gan", {"d_dropout": 1.0}, "d_dropout=1.0: expected a number of at least 0 and below 1"),
+    ("gan", {"batch_size": 1}, "batch_size=1: batch normalisation"),
+    ("dcgan", {"betas": (0.5, 1.0)}, r"betas=\(0.5, 1.0\): expected numbers"),
+    ("dcgan", {"ema_decay": -0.1}, "ema_decay=-0.1: expected"),
+    ("wgan_gp", {"n_critic": 0}, "n_critic=0: expected"),
+    ("wgan_gp", {"penalty": -1.0}, "penalty=-1.0: expected")])
+def test_settings_out_of_range(name, wrong, message):
+    with pytest.raises(UserError, match=message):
+        gans.configure(name, **wrong)
+
+
 @pytest.mark.parametrize("data", [POINTS, Spec((3, 30, 30), -1.0, 1.0)])
 def test_dcgan_refuses_data_without_the_right_shape(data):
     with pytest.raises(UserError, match="dcgan networks"):

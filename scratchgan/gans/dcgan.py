@@ -19,6 +19,7 @@ average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,7 +31,7 @@ from scratchgan import nn, optim
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import Sampler, real, scalars
+from scratchgan.gans.sampling import Sampler, check_limits, real, scalars
 from scratchgan.nets import dcgan
 
 
@@ -48,6 +49,10 @@ class Config:
     d_width: int = 32                       # channels after D's first layer, doubling towards the logit
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 250
+
+    def __post_init__(self) -> None:
+        check_limits(self, latent=(1, math.inf), g_width=(1, math.inf), d_width=(1, math.inf),
+                     betas=(0, 1), ema_decay=(0, 1))
 
 
 class DCGAN(Sampler):

@@ -18,6 +18,7 @@ of G's weights, which smooths out the oscillation of the game; it never takes pa
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ from scratchgan import functional as F
 from scratchgan import optim
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.gans.sampling import Sampler, real, scalars
+from scratchgan.errors import UserError
+from scratchgan.gans.sampling import Sampler, check_limits, real, scalars
 from scratchgan.nets import mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
@@ -51,6 +53,12 @@ class Config:
     d_dropout: float = 0.3                  # after each hidden layer of D
     ema_decay: float = 0.999                # of the generator that samples are drawn from
     sample_every: int = 500
+
+    def __post_init__(self) -> None:
+        check_limits(self, k=(1, math.inf), latent=(1, math.inf), g_widths=(1, math.inf), d_widths=(1, math.inf),
+                     d_dropout=(0, 1), betas=(0, 1), ema_decay=(0, 1))
+        if self.g_norm and self.batch_size == 1:
+            raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false")
 
 
 # Modes a hundred times narrower than the ring ask for larger batches. Batch normalisation would tie a point to

@@ -1,4 +1,4 @@
-"""What every GAN draws: real batches, noise, and samples of the averaged generator. How it trains is each
+"""What the GANs share: limits of settings, real batches, noise, and samples of the averaged generator. How it trains is each
 paper's own.
 
 Noise is drawn on the host in float64 and rounded to the networks' dtype, so that one seed means the same
@@ -6,6 +6,7 @@ noise on every device.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,20 @@ import numpy as np
 
 from scratchgan import nn, optim
 from scratchgan.backend import Streams, to_host, xp
+from scratchgan.errors import UserError
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
+
+
+def check_limits(config: Any, **limits: tuple[float, float]) -> None:
+    """Raise UserError unless each named setting, or each member of a tuple, lies in its [low, high)."""
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        members = value if isinstance(value, tuple) else (value,)
+        if not members or not all(low <= v < high for v in members):
+            below = "" if math.isinf(high) else f" and below {high:g}"
+            raise UserError(f"{name}={value}: expected {'numbers' if value is members else 'a number'} "
+                            f"of at least {low:g}{below}")
 
 
 def constant(array: np.ndarray, network: nn.Module) -> Tensor:

@@ -21,6 +21,7 @@ points. Samples come from an exponential moving average of G's weights, which ta
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ from scratchgan import nn, optim
 from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.gans.sampling import Sampler, constant, real, scalars
+from scratchgan.gans.sampling import Sampler, check_limits, constant, real, scalars
 from scratchgan.nets import dcgan, mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
@@ -54,6 +55,10 @@ class Config:
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 100
 
+    def __post_init__(self) -> None:
+        check_limits(self, n_critic=(1, math.inf), penalty=(0, math.inf), latent=(1, math.inf),
+                     g_width=(1, math.inf), d_width=(1, math.inf), betas=(0, 1), ema_decay=(0, 1))
+
 
 POINT_LAYERS = 3                            # hidden layers of both MLPs
 POINTS = {"steps": 3000, "batch_size": 256, "latent": 2, "g_width": 128, "d_width": 128, "sample_every": 500}
@@ -73,8 +78,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
                      epsilon: Tensor) -> Tensor:
     """mean (||grad D(x^)||_2 - 1)^2 at x^ = epsilon x + (1 - epsilon) x~, the norm over all axes of a sample.
 
-    real, fake: (N, ...), without gradient. epsilon: one number per sample, (N, 1, ...). The result is differentiable
-    in D's weights.
+    real, fake: (N, ...), without gradient. epsilon: one number per sample, (N, 1, ...). The result is
+    differentiable in D's weights.
     """
     x_hat = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
     slope, = grad(critic(x_hat).sum(), x_hat, create_graph=True)

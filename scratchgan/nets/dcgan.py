@@ -31,20 +31,22 @@ def geometry(shape: tuple[int, ...]) -> tuple[int, int]:
 class Generator(nn.Module):
     """z (N, latent) -> images (N, *shape) in [-1, 1].
 
-    z is projected to base x base with width * 2**(halvings - 1) channels; each transposed convolution then doubles the
-    size and halves the channels, down to `width` before the last. Batch normalisation and ReLU follow each but the
-    last, which ends in tanh.
+    z is projected to base x base with width * 2**(halvings - 1) channels; each transposed convolution then
+    doubles the size and halves the channels, down to `width` before the last. Batch normalisation and ReLU follow
+    each but the last, which ends in tanh.
     """
 
     def __init__(self, latent: int, shape: tuple[int, ...], width: int):
         super().__init__()
         base, halvings = geometry(shape)
         channels = [width * 2**i for i in reversed(range(halvings))]
-        layers = [nn.ConvTranspose2d(latent, channels[0], base, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU()]
+        layers = [nn.ConvTranspose2d(latent, channels[0], base, bias=False),
+                  nn.BatchNorm2d(channels[0]), nn.ReLU()]
         for above, below in pairwise(channels):
             layers += [nn.ConvTranspose2d(above, below, 4, stride=2, padding=1, bias=False),
                        nn.BatchNorm2d(below), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(width, shape[0], 4, stride=2, padding=1), nn.Tanh())
+        layers += [nn.ConvTranspose2d(width, shape[0], 4, stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z.reshape(*z.shape, 1, 1))

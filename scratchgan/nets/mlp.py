@@ -12,8 +12,8 @@ from scratchgan.tensor import Tensor
 class Generator(nn.Module):
     """z (N, latent) -> x (N, *shape): hidden layers of the given widths with ReLU, then one linear layer.
 
-    `bounded` ends it with tanh, for data in [-1, 1]. `norm` puts batch normalisation before each ReLU; the linear
-    layers below have no biases then, since the normalisation would take them off again.
+    `bounded` ends it with tanh, for data in [-1, 1]. `norm` puts batch normalisation before each ReLU; the
+    linear layers below have no biases then, since the normalisation would take them off again.
     """
 
     def __init__(self, latent: int, shape: tuple[int, ...], widths: Sequence[int], *,
