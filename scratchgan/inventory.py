@@ -1,0 +1,67 @@
+"""What there is: the GANs and their settings, the named data, the machine."""
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import platform
+
+import numpy as np
+
+from scratchgan import backend, data, gans
+from scratchgan.errors import UserError
+from scratchgan.run import versions
+
+
+def overview() -> list[str]:
+    """Lines that name every GAN with its paper and every named data set with its shape."""
+    return ["GANs (scratchgan list GAN shows its settings)", *map(_gan_line, gans.names()), "",
+            "Data (or the path of an IDX, CIFAR-10 or .npz file, or of a folder of images)",
+            *map(_data_line, [*data.IMAGES, *data.POINTS])]
+
+
+def settings_of(name: str) -> list[str]:
+    """Lines with every setting of the GAN `name`, its type and default. Raises UserError for an unknown name."""
+    fields = dataclasses.fields(gans.get(name).config_class)
+    return [_gan_line(gans.canonical(name)), *(f"  {f.name:<20} {_shown(f.default):<16} {f.type}" for f in fields)]
+
+
+def _gan_line(name: str) -> str:
+    """The name and the first paragraph of the GAN's file, which cites the paper."""
+    paragraph = inspect.getdoc(inspect.getmodule(gans.get(name))).split("\n\n")[0]
+    return f"  {name:<10} {' '.join(paragraph.split())}"
+
+
+def _shown(default: object) -> str:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _data_line(name: str) -> str:
+    try:
+        dataset = data.load(name)
+    except UserError as error:
+        return f"  {error}"
+    spec = dataset.spec
+    kind = "x".join(map(str, spec.shape)) + (" images" if len(spec.shape) == 3 else "-D points")
+    classes = f", {spec.classes} classes" if spec.classes else ""
+    return f"  {name:<10} {len(dataset)} {kind} in [{spec.low:g}, {spec.high:g}]{classes}"
+
+
+def machine() -> list[str]:
+    """Lines on versions, processor, threads, BLAS and GPU."""
+    facts = {**versions(), "system": f"{platform.system()} {platform.machine()}", "threads": backend.workers,
+             "BLAS": _blas(), "GPU": _gpu()}
+    return [f"{name:<12} {fact}" for name, fact in facts.items()]
+
+
+def _blas() -> str:
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{blas['name']} {blas['version']}"
+
+
+def _gpu() -> str:
+    try:
+        cupy = backend.module_of("cuda")
+    except UserError as error:
+        return f"none: {error}"
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    return f"{properties['name'].decode()}, CuPy {cupy.__version__}"

@@ -1,0 +1,230 @@
+"""A run and its folder: what config.json, the checkpoint and the pictures of one training hold, and how to go on from them.
+
+    config.json     the plan: GAN, its hyperparameters, seed, device, versions; all that is needed to build the run again
+    checkpoint/     weights, buffers, optimisers, weight averages, random streams, data order (see checkpoint.py)
+    metrics.jsonl   one line a step
+    samples/        step_000100.png and so on: the same noise through the averaged generator over time; samples.png is the latest
+    losses.png      the plot of metrics.jsonl
+"""
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratchgan import checkpoint, data, gans, report, settings, storage
+from scratchgan.backend import Streams, module_of, use_streams
+from scratchgan.errors import UserError
+
+MAX_COUNT = 10**9
+PICTURED = {"images": 64, "points": report.POINTS_SHOWN}
+MAX_PICTURED = 10_000
+CHUNK = 250     # samples per pass through the generator, to bound the memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What config.json holds. `config` is the GAN's own Config; `epochs`, where given, replaces its `steps` as the end.
+
+    A checkpoint is written every `checkpoint_every` steps (0: never by steps) besides those by time.
+    """
+
+    gan: str
+    seed: int
+    device: str
+    epochs: int | None
+    checkpoint_every: int
+    config: Any
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self.config):
+            _check_range(field.name, getattr(self.config, field.name))
+        if self.config.lr == 0:
+            raise UserError(f"lr={self.config.lr}: expected a number above 0")
+        for name in ("epochs", "checkpoint_every"):
+            _check_range(name, getattr(self, name), least=0)
+
+    def to_json(self) -> bytes:
+        """The bytes of config.json."""
+        document = {**dataclasses.asdict(self), "versions": versions()}
+        return (json.dumps(document, indent=2) + "\n").encode()
+
+    def default_folder(self) -> Path:
+        """runs/GAN-DATA-seedS; of a path to data only the last part, without suffixes."""
+        name = Path(self.config.data).name.partition(".")[0] or "data"
+        return Path("runs", f"{self.gan}-{name}-seed{self.seed}")
+
+
+def _check_range(name: str, value: Any, least: int = 1) -> None:
+    """Every integer setting counts something, and no number among them may be negative; UserError where it does not or is."""
+    if isinstance(value, tuple):
+        for member in value:
+            _check_range(name, member, least)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        least = 0 if name == "steps" else least
+        if not least <= value <= MAX_COUNT:
+            raise UserError(f"{name}={value}: expected an integer from {least} to {MAX_COUNT}")
+    elif isinstance(value, float) and value < 0:
+        raise UserError(f"{name}={value}: expected a number of at least 0")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the bits of a run depend on."""
+    from importlib.metadata import version
+    return {"python": platform.python_version(), "numpy": np.__version__, "scratchgan": version("scratchgan")}
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan in the run folder `folder`. Raises UserError where there is none or it is damaged."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: is no run folder: it has no config.json")
+    with storage.disk_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON: {error}") from error
+    expected = {f.name: f.type for f in dataclasses.fields(Plan)}
+    if not isinstance(document, dict) or not expected.keys() <= document.keys() or not isinstance(document["config"], dict):
+        raise UserError(f"{path}: expected an object with {', '.join(expected)}")
+    if not isinstance(document["gan"], str):
+        raise UserError(f"{path}: gan is {document['gan']!r}, expected a name")
+    config = settings.from_json(gans.get(document["gan"]).config_class, document["config"], str(path))
+    values = {k: document[k] for k in expected if k != "config"}
+    settings.check_types(Plan, values, str(path))
+    return Plan(**values, config=config)
+
+
+class Run:
+    """A GAN with its data, random streams and place in the training, tied to a folder. Making one writes nothing."""
+
+    def __init__(self, plan: Plan, folder: Path):
+        self.plan, self.folder, self.step = plan, folder, 0
+        module_of(plan.device)      # before data is loaded: a device that is not there is found out at once
+        self.dataset = data.load(plan.config.data, size=plan.config.size, seed=plan.seed)
+        self.streams = use_streams(Streams(plan.seed))
+        self.batches = data.Batches(self.dataset, plan.config.batch_size, plan.seed)
+        try:
+            self.gan = gans.get(plan.gan)(self.dataset.spec, plan.config, self.streams, plan.device)
+        except (ValueError, MemoryError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{plan.gan} cannot be built with these settings: {error}") from error
+
+    @property
+    def finished(self) -> bool:
+        """Whether the planned steps are done or, where epochs are planned, the data was gone through that often."""
+        if self.plan.epochs is not None:
+            return self.batches.epoch >= self.plan.epochs
+        return self.step >= self.plan.config.steps
+
+    def save(self) -> None:
+        """Write the checkpoint of this step."""
+        state = {"parts": {name: part.state_dict() for name, part in self.gan.parts().items()},
+                 "streams": self.streams.state_dict(), "batches": self.batches.state_dict()}
+        checkpoint.save(self.folder / "checkpoint", self.step, state)
+
+    def restore(self) -> None:
+        """Go back to the checkpoint in the folder. Raises UserError where it is damaged or another model's."""
+        saved = checkpoint.load(self.folder / "checkpoint")
+        checkpoint.restore(self.gan.parts(), saved.state.get("parts"), saved.path)
+        checkpoint.restore({"streams": self.streams, "batches": self.batches},
+                           {k: saved.state.get(k) for k in ("streams", "batches")}, saved.path)
+        self.step = saved.step
+
+    def sample(self, n: int, seed: int) -> np.ndarray:
+        """`n` samples of the averaged generator, float32 in the data's range; the noise follows from `seed` alone."""
+        stream = Streams(seed)["pictures"]
+        chunks = [self.gan.sample(min(CHUNK, n - i), stream) for i in range(0, n, CHUNK)]
+        return np.concatenate(chunks)
+
+    def picture(self) -> None:
+        """Write samples/step_N.png and samples.png, always from the same noise."""
+        flat = len(self.dataset.spec.shape) == 1
+        samples = self.sample(PICTURED["points" if flat else "images"], self.plan.seed)
+        if not np.isfinite(samples).all():
+            raise checkpoint.Diverged(f"step {self.step}: a sample holds NaN or infinity; the last checkpoint is kept")
+        storage.make_folder(self.folder / "samples")
+        path = self.folder / "samples" / f"step_{self.step:06d}.png"
+        report.save_samples(path, samples, self.real_points())
+        storage.write_atomically(self.folder / "samples.png", path.read_bytes())
+
+    def real_points(self) -> np.ndarray | None:
+        """The first points of the data, to show beside samples; None for images."""
+        if len(self.dataset.spec.shape) != 1:
+            return None
+        return self.dataset.get(np.arange(min(report.POINTS_SHOWN, len(self.dataset))))
+
+
+def start(plan: Plan, folder: Path) -> Run:
+    """A new run: build it, then make its folder with config.json and the checkpoint of step 0.
+
+    Raises UserError, with nothing written, for bad settings or data and for a folder that holds anything already.
+    """
+    if folder.exists() and (not folder.is_dir() or storage.entries(folder)):
+        raise UserError(f"{folder}: exists already; continue it with --resume, or choose another folder with --out")
+    run = Run(plan, folder)
+    storage.make_folder(folder)
+    try:
+        storage.write_atomically(folder / "config.json", plan.to_json())
+    except UserError:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+    run.save()
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """The run in `folder`, at its checkpoint, or at step 0 where it was stopped before it had one."""
+    run = Run(read_plan(folder), folder)
+    if checkpoint.exists(folder / "checkpoint"):
+        run.restore()
+    return run
+
+
+def resume(folder: Path, changes: Mapping[str, Any], config_changes: Mapping[str, Any]) -> Run:
+    """`open_run` under the folder's plan with `changes` made to it and `config_changes` to its config; config.json follows."""
+    plan = read_plan(folder)
+    config = dataclasses.replace(plan.config, **config_changes)
+    run = Run(dataclasses.replace(plan, config=config, **changes), folder)
+    if checkpoint.exists(folder / "checkpoint"):
+        run.restore()
+    if run.plan != plan:
+        storage.write_atomically(folder / "config.json", run.plan.to_json())
+    return run
+
+
+def write_samples(folder: Path, n: int, out: Path, seed: int) -> None:
+    """Write `n` samples of the run in `folder` to `out`: a picture (.png), or an array named samples (.npz).
+
+    Raises UserError for a run without a checkpoint, another suffix, or an `n` that no picture can show.
+    """
+    most = {".png": MAX_PICTURED, ".npz": MAX_COUNT}.get(out.suffix.lower())
+    if most is None:
+        raise UserError(f"--out {out}: expected a file that ends in .png or .npz")
+    if not 1 <= n <= most:
+        raise UserError(f"--n {n}: expected an integer from 1 to {most} for {out.suffix}")
+    run = Run(read_plan(folder), folder)
+    run.restore()
+    samples = run.sample(n, seed)
+    if out.suffix.lower() == ".png":
+        report.save_samples(out, samples, run.real_points())
+        return
+    file = io.BytesIO()
+    np.savez(file, samples=samples)
+    storage.write_atomically(out, file.getvalue())
+
+
+def absolute_data(name: str) -> str:
+    """Named data as they are, paths made absolute, so that a run can be continued from any folder."""
+    return name if name in data.IMAGES or name in data.POINTS or not os.path.exists(name) else os.path.abspath(name)
