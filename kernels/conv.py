@@ -2,41 +2,48 @@
 
 With stride s, padding p and dilation d, and x read as zero outside its borders,
 
-    y[n, k, i] = sum over c, r of  w[k, c, r] x[n, c, s i + d r - p]                                       (conv)
+    y[n, k, i] = sum over c, r of  w[k, c, r] x[n, c, s i + d r - p]                              (conv)
 
-where i and r run over the positions of the output and of the kernel, one index per spatial axis. y is linear in x and
-in w, so the trilinear form
+where i and r run over the positions of the output and of the kernel, one index per spatial axis. y is linear
+in x and in w, so the trilinear form
 
     <g, conv(x, w)> = sum over n, k, c, i, r of  g[n, k, i] w[k, c, r] x[n, c, s i + d r - p]
 
 has one gradient per argument: conv itself (in g), its adjoint in x and its adjoint in w,
 
-    dx[n, c, j] = sum over k and all (i, r) with s i + d r - p = j of  g[n, k, i] w[k, c, r]            (conv_dx)
-    dw[k, c, r] = sum over n, i of  g[n, k, i] x[n, c, s i + d r - p]                                   (conv_dw)
+    dx[n, c, j] = sum over k and all (i, r) with s i + d r - p = j of  g[n, k, i] w[k, c, r]      (conv_dx)
+    dw[k, c, r] = sum over n, i of  g[n, k, i] x[n, c, s i + d r - p]                             (conv_dw)
 
-and each one's two derivatives are the other two functions: three kernels give every order. conv_dx is what is called
-transposed convolution. With g groups, group a of the channels of y sees only group a of the channels of x.
+and each one's two derivatives are the other two functions: three kernels give every order. conv_dx is what is
+called transposed convolution. With G groups, group a of y's channels sees group a of x's channels only.
 
 All three are matrix products with the columns  cols[(n, i), (r, c)] = x[n, c, s i + d r - p]  (im2col):
 
-    y = cols W,    dcols = g W^T and dx = the sum of dcols over the windows (col2im),    dw = g^T cols.
+    y = cols W,    dcols = g W^T and dx = dcols added up where they came from (col2im),    dw = g^T cols.
 
-Arrays have PyTorch's logical layout (N, C, *spatial). Their memory may be anything; channels-last is fastest, since a
-window row is then one run of memory, and it is what conv and conv_dx return. On the host the columns are made a few
-images at a time, so that they never leave the cache and no whole column matrix ever exists.
+Arrays have PyTorch's logical layout (N, C, *spatial). Their memory may be anything; channels-last is fastest,
+since a window's row is then one run of memory, and it is what conv and conv_dx return. On the host columns
+are made a few images at a time, so that no whole column matrix ever exists, and each thread takes a part of
+the batch; conv_dw adds the parts up in order, so the same input gives the same bits.
+
+Winograd's F(2x2, 2x2) on the phases of k4 s2 layers (9 products for 16) was tried and left out: its
+transforms are additions, which NumPy does at 1 to 2 per ns, and they eat most of the gain. Against the
+columns here it was 0.9 times as fast at 64 -> 128 channels and 32 x 32, and 1.2 times as fast at 128 -> 256
+and 16 x 16 and at 256 -> 512 and 8 x 8.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from scratchgan.backend import on_host, parallel, xp
 
 Ints = tuple[int, ...]
 
-BLOCK_NUMBERS = 1 << 18  # columns made at a time on the host: 1 MiB of float32, about one core's L2 cache
-BLOCK_ROWS = 512  # but at least so many rows: each block reads the whole of W once
+BLOCK_NUMBERS = 1 << 18  # numbers of columns at a time on the host: 1 MiB of float32, one core's L2 cache
+BLOCK_ROWS = 1024  # but at least so many rows, since every block reads all of W (256 rows: 10 to 20 % slower)
 
 
 class Geometry(NamedTuple):
@@ -63,12 +70,13 @@ class Geometry(NamedTuple):
 
 
 def conv(x, w, stride: Ints, padding: Ints, dilation: Ints, groups: int):
-    """Cross-correlation: x (N, C, *S) and w (K, C / groups, *R) give y (N, K, *P), P = (S + 2p - d(R - 1) - 1) // s + 1.
+    """Cross-correlation: x (N, C, *S) and w (K, C / groups, *R) give y (N, K, *P).
 
-    One or two spatial axes; stride, padding and dilation hold one int for each.
+    P = (S + 2 p - d (R - 1) - 1) // s + 1. One or two spatial axes; stride, padding and dilation hold one int
+    for each. Shapes are the caller's business: nothing is checked here.
     """
     if x.ndim == 3:
-        return conv(_plane(x), _plane(w), (1, *stride), (0, *padding), (1, *dilation), groups)[:, :, 0]
+        return conv(_plane(x), _plane(w), *_on_plane(stride, padding, dilation), groups)[:, :, 0]
     axes = zip(x.shape[2:], w.shape[2:], stride, padding, dilation)
     out = tuple((h + 2 * p - d * (r - 1) - 1) // s + 1 for h, r, s, p, d in axes)
     geometry = Geometry(x.shape[2:], w.shape[2:], out, stride, padding, dilation, groups)
@@ -76,13 +84,13 @@ def conv(x, w, stride: Ints, padding: Ints, dilation: Ints, groups: int):
 
 
 def conv_dx(g, w, x_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int):
-    """The adjoint of conv in x, transposed convolution: g (N, K, *P) and w (K, C / groups, *R) give dx of x_shape.
+    """The adjoint of conv in x: g (N, K, *P) and w (K, C / groups, *R) give dx (N, C, *S).
 
-    x_shape is an argument since with a stride several sizes of x give the same size of y (output_padding).
+    x_shape tells S: with a stride, several sizes of x give the same size of y (PyTorch's output_padding).
     """
     if g.ndim == 3:
         shape = (*x_shape[:2], 1, x_shape[2])
-        return conv_dx(_plane(g), _plane(w), shape, (1, *stride), (0, *padding), (1, *dilation), groups)[:, :, 0]
+        return conv_dx(_plane(g), _plane(w), shape, *_on_plane(stride, padding, dilation), groups)[:, :, 0]
     geometry = Geometry(x_shape[2:], w.shape[2:], g.shape[2:], stride, padding, dilation, groups)
     return _from_nhwc(_conv_dx(_nhwc(g), w, geometry))
 
@@ -91,7 +99,7 @@ def conv_dw(x, g, w_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, gr
     """The adjoint of conv in w: x (N, C, *S) and g (N, K, *P) give dw of w_shape (K, C / groups, *R)."""
     if x.ndim == 3:
         shape = (*w_shape[:2], 1, w_shape[2])
-        return conv_dw(_plane(x), _plane(g), shape, (1, *stride), (0, *padding), (1, *dilation), groups)[:, :, 0]
+        return conv_dw(_plane(x), _plane(g), shape, *_on_plane(stride, padding, dilation), groups)[:, :, 0]
     geometry = Geometry(x.shape[2:], w_shape[2:], g.shape[2:], stride, padding, dilation, groups)
     return _conv_dw(_nhwc(x), _nhwc(g), geometry)
 
@@ -99,6 +107,10 @@ def conv_dw(x, g, w_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, gr
 def _plane(a):
     """One spatial axis as two, the first of size 1."""
     return a[:, :, None]
+
+
+def _on_plane(stride: Ints, padding: Ints, dilation: Ints) -> tuple[Ints, Ints, Ints]:
+    return (1, *stride), (0, *padding), (1, *dilation)
 
 
 def _nhwc(a):
@@ -117,14 +129,15 @@ def _conv(x, w, geometry: Geometry):
         for images in _blocks(part, x, geometry):
             _matmul(_columns(x[images], geometry), matrix, _rows(y[images], geometry.groups))
 
-    _over_batch(x, work)
+    _over(x, work)
     return y
 
 
 def _conv_dx(g, w, geometry: Geometry):
     if _gathers(geometry):
         return _conv(g, _swapped(w, geometry.groups), _turned(geometry))
-    # Position s i + d r of padded x is (i + d r // s, d r % s): on x folded by phase, a chunk of taps is one shift of dcols.
+    # With x folded by phase, position s i + d r is row i + d r // s of phase d r % s: the dcols of a chunk of
+    # taps that fall on different phases are added in one go, as runs of whole rows.
     (rows, columns), (P, Q), groups = _chunks(geometry), geometry.out, geometry.groups
     chunks = [(u, v, a, b, _matrix(w[:, :, r, s], groups)) for r, u, a in rows for s, v, b in columns]
     channels = w.shape[1] * groups
@@ -133,36 +146,58 @@ def _conv_dx(g, w, geometry: Geometry):
 
     def work(part):
         for images in _blocks(part, dx, geometry):
-            grad, n = _rows(g[images], groups), images.stop - images.start
-            folded = xp(g).zeros((n, *fold, channels), dtype=g.dtype)
+            grad = _rows(g[images], groups)
+            folded = xp(g).zeros((images.stop - images.start, *fold, channels), dtype=g.dtype)
             for u, v, a, b, matrix in chunks:
-                dcols = (grad @ matrix).reshape(groups, n, P, Q, a.stop - a.start, b.stop - b.start, -1)
-                dcols = dcols.transpose(1, 2, 3, 4, 5, 0, 6).reshape(*dcols.shape[1:6], channels)
-                folded[:, u:u + P, v:v + Q, a, b] += dcols
+                target = folded[:, u:u + P, v:v + Q, a, b]
+                dcols = (grad @ matrix).reshape(groups, *target.shape[:-1], channels // groups)
+                target += dcols.transpose(1, 2, 3, 4, 5, 0, 6).reshape(target.shape)
             _unfold(folded, dx[images], geometry)
 
-    _over_batch(g, work)
+    _over(g, work)
     return dx
 
 
 def _conv_dw(x, g, geometry: Geometry):
-    groups, channels = geometry.groups, x.shape[3] // geometry.groups
-    shape = (groups, g.shape[3] // groups, geometry.kernel[0] * geometry.kernel[1] * channels)
+    groups = geometry.groups
     sums = {}  # by first image: threads end in any order, but their sums are added in one
 
     def work(part):
-        sums[part.start] = xp(x).zeros(shape, dtype=x.dtype)
-        for images in _blocks(part, x, geometry):
-            sums[part.start] += _rows(g[images], groups).swapaxes(1, 2) @ _columns(x[images], geometry)
+        sums[part.start] = _sum(
+            _rows(g[images], groups).swapaxes(1, 2) @ _columns(x[images], geometry)
+            for images in _blocks(part, x, geometry)
+        )
 
-    _over_batch(x, work)
-    dw = sum(sums[start] for start in sorted(sums)).reshape(g.shape[3], *geometry.kernel, channels)
-    return xp(x).ascontiguousarray(_from_nhwc(dw))
+    _over(x, work)
+    dw = _sum(sums[start] for start in sorted(sums))
+    dw = dw.reshape(g.shape[3], *geometry.kernel, x.shape[3] // groups)
+    return _contiguous(_from_nhwc(dw))
+
+
+def _sum(arrays: Iterator):
+    """The sum of new arrays, in their order and in the memory of the first."""
+    total = next(arrays)
+    for array in arrays:
+        total += array
+    return total
 
 
 def _matrix(w, groups: int):
     """w (K, C, R, S) as one matrix per group, (groups, K / groups, R S C)."""
-    return _nhwc(w).reshape(groups, w.shape[0] // groups, -1)
+    return _contiguous(_nhwc(w)).reshape(groups, w.shape[0] // groups, -1)
+
+
+def _contiguous(a):
+    """a in contiguous memory, where it is large by all threads."""
+    if not on_host(a) or a.size < BLOCK_NUMBERS:
+        return xp(a).ascontiguousarray(a)
+    copy = xp(a).empty(a.shape, dtype=a.dtype)
+
+    def work(part):
+        copy[part] = a[part]
+
+    _over(copy, work)
+    return copy
 
 
 def _rows(a, groups: int):
@@ -182,15 +217,15 @@ def _matmul(a, b, out):
 def _columns(x, geometry: Geometry):
     """im2col: x (N, H, W, C) to one matrix per group, (groups, N P Q, R S C / groups)."""
     windows = _windows(_padded(x, geometry), geometry)
-    rows, columns = windows[..., 0, 0, 0, 0].size, windows[0, 0, 0, ..., 0, :].size
-    return windows.transpose(5, 0, 1, 2, 3, 4, 6).reshape(geometry.groups, rows, columns)
+    n, P, Q, R, S, groups, channels = windows.shape
+    return windows.transpose(5, 0, 1, 2, 3, 4, 6).reshape(groups, n * P * Q, R * S * channels)
 
 
 def _gathers(geometry: Geometry) -> bool:
     """Whether conv_dx is better done as a convolution of g with the turned kernel than as a sum over windows.
 
-    At stride 1 it can be. Copying columns of g is two to three times faster than adding up columns of x (a 3 x 3 layer of
-    128 channels at 16 x 16: 11 ms against 34), but it multiplies once for each position of x instead of y.
+    At stride 1 it can be. Copying columns of g is three times faster than adding up columns of x (in a 3 x 3
+    layer of 128 channels at 16 x 16, 11 ms against 34), but it multiplies per position of x instead of y.
     """
     reach = (d * (r - 1) for d, r in zip(geometry.dilation, geometry.kernel))
     more = math.prod(geometry.size) / max(1, math.prod(geometry.out))
@@ -198,7 +233,7 @@ def _gathers(geometry: Geometry) -> bool:
 
 
 def _turned(geometry: Geometry) -> Geometry:
-    """The convolution of g that gives dx at stride 1: what was padded off is now within reach, and the reverse."""
+    """The convolution of g that gives dx at stride 1."""
     padding = tuple(d * (r - 1) - p for d, r, p in zip(geometry.dilation, geometry.kernel, geometry.padding))
     return geometry._replace(size=geometry.out, out=geometry.size, padding=padding)
 
@@ -211,7 +246,7 @@ def _swapped(w, groups: int):
 
 
 class Chunk(NamedTuple):
-    """Taps of one axis that fall on different phases of x after the same shift, so that they add up in one go."""
+    """Taps of one axis that read different phases of x after the same shift."""
 
     taps: slice
     shift: int
@@ -243,7 +278,7 @@ def _unfold(folded, dx, geometry: Geometry) -> None:
 
 
 def _phase(phase: int, count: int, stride: int, padding: int, size: int) -> tuple[slice, slice]:
-    """Which of a phase's `count` positions lie inside x, and where: padded position s i + phase is x's s i + phase - p."""
+    """Which of a phase's positions i < count lie inside x, and where: at s i + phase - p."""
     first = max(0, -((phase - padding) // stride))
     last = max(first, min(count, (size - 1 + padding - phase) // stride + 1))
     start = stride * first + phase - padding
@@ -270,18 +305,20 @@ def _windows(padded, geometry: Geometry):
     return xp(padded).lib.stride_tricks.as_strided(padded, shape, strides)
 
 
-def _over_batch(a, work) -> None:
-    """work(slice) for slices of the batch, one per thread on the host, all of it at once on a device."""
+def _over(a, work: Callable[[slice], None]) -> None:
+    """work(slice) for slices of a's first axis: one per thread on the host, all of it at once on a device."""
     if on_host(a):
         parallel(a.shape[0], work)
     else:
         work(slice(0, a.shape[0]))
 
 
-def _blocks(part: slice, x, geometry: Geometry):
-    """Cut a slice of the batch so that the columns of a block stay in the cache; a device takes it whole."""
-    columns = geometry.kernel[0] * geometry.kernel[1] * x.shape[3]
-    rows = max(BLOCK_ROWS, BLOCK_NUMBERS // columns)
-    block = max(1, rows // (geometry.out[0] * geometry.out[1])) if on_host(x) else x.shape[0]
-    for start in range(part.start, part.stop, max(1, block)):
+def _blocks(part: slice, x, geometry: Geometry) -> Iterator[slice]:
+    """Cut a slice of the batch into blocks of a few MiB of columns; a device takes all of it at once."""
+    block = x.shape[0]
+    if on_host(x):
+        columns = geometry.kernel[0] * geometry.kernel[1] * x.shape[3]
+        block = max(BLOCK_ROWS, BLOCK_NUMBERS // columns) // math.prod(geometry.out)
+    block = max(1, block)
+    for start in range(part.start, max(part.stop, part.start + 1), block):  # an empty batch is an empty block
         yield slice(start, min(start + block, part.stop))

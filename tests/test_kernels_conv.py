@@ -1,4 +1,4 @@
-"""The convolution triple against PyTorch in float64, as adjoints of one another, and in float32 on every fast path."""
+"""The convolution triple against PyTorch, as adjoints of one another, and on the strict double of CuPy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scratchgan.kernels.conv import conv, conv_dw, conv_dx
+from tests.double import DoubleArray, device
 
 # N, C, K, spatial sizes, kernel, stride, padding, dilation, groups
 ODD = [
@@ -37,23 +38,23 @@ ODD = [
     (4, 2, 3, (11,), (3,), (1,), (2,), (2,), 1),
     (0, 2, 3, (5,), (5,), (1,), (0,), (1,), 1),
 ]
-# Layers of real networks, and what lies just off them: one for each path of kernels/conv.py.
+# Layers of real networks, and what lies just off them: several blocks, both threads, each way to do conv_dx.
 LAYERS = [
-    (9, 1, 64, (16, 16), (4, 4), (2, 2), (1, 1), (1, 1), 1),
-    (5, 3, 64, (32, 32), (4, 4), (2, 2), (1, 1), (1, 1), 1),
-    (5, 64, 128, (16, 16), (4, 4), (2, 2), (1, 1), (1, 1), 1),
-    (5, 128, 64, (9, 10), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (66, 1, 64, (32, 32), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (19, 3, 64, (32, 32), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (33, 16, 32, (16, 16), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (5, 64, 32, (9, 10), (4, 4), (2, 2), (1, 1), (1, 1), 1),
     (1, 128, 256, (8, 8), (4, 4), (2, 2), (1, 1), (1, 1), 1),
-    (5, 100, 96, (7, 6), (4, 4), (2, 2), (2, 0), (1, 1), 1),
+    (9, 100, 96, (7, 6), (4, 4), (2, 2), (2, 0), (1, 1), 1),
     (9, 256, 1, (4, 4), (4, 4), (1, 1), (0, 0), (1, 1), 1),
     (9, 256, 100, (4, 4), (4, 4), (1, 1), (0, 0), (1, 1), 1),
-    (3, 128, 128, (16, 16), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (33, 16, 24, (16, 16), (3, 3), (1, 1), (1, 1), (1, 1), 1),
     (3, 128, 160, (7, 9), (3, 3), (1, 1), (1, 1), (1, 1), 1),
-    (3, 64, 128, (8, 8), (1, 1), (1, 1), (0, 0), (1, 1), 1),
-    (3, 64, 64, (9, 9), (5, 5), (1, 1), (2, 2), (1, 1), 1),
-    (3, 64, 64, (9, 9), (3, 3), (1, 1), (0, 0), (1, 1), 64),
-    (3, 128, 128, (33,), (3,), (1,), (1,), (1,), 1),
-    (3, 128, 128, (32,), (4,), (2,), (1,), (1,), 1),
+    (9, 64, 32, (18, 17), (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (9, 32, 32, (9, 9), (5, 5), (1, 1), (2, 2), (1, 1), 1),
+    (9, 24, 24, (12, 12), (3, 3), (1, 1), (1, 1), (1, 1), 24),
+    (9, 64, 32, (330,), (3,), (1,), (1,), (1,), 1),
+    (9, 32, 64, (320,), (4,), (2,), (1,), (1,), 1),
 ]
 
 
@@ -100,6 +101,14 @@ def test_equals_torch_in_float32(case):
     for actual, wanted in zip(triple(x, w, g, settings), expected):
         assert actual.dtype == np.float32
         assert_near(actual, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("case", ODD, ids=str)
+def test_equals_torch_on_the_device_double(case):
+    x, w, g, settings, expected = arguments(case)
+    for actual, wanted in zip(triple(device(x), device(w), device(g), settings), expected):
+        assert isinstance(actual, DoubleArray)
+        assert_near(actual.get(), wanted, 1e-12)
 
 
 @pytest.mark.parametrize("case", ODD + LAYERS, ids=str)
