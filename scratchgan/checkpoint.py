@@ -122,8 +122,7 @@ def load(folder: Path) -> Checkpoint:
     Raises UserError, naming the file, for one that is missing, truncated, altered or of another format.
     """
     path = folder / NAME
-    document = _read_document(path)
-    arrays = _read_arrays(folder, document["arrays"])
+    document, arrays = _read_pair(folder)
     used: set[str] = set()
     try:
         state = _unpacked(document["state"], arrays, used)
@@ -132,6 +131,18 @@ def load(folder: Path) -> Checkpoint:
     if used != arrays.keys():
         raise UserError(f"{path}: does not mention {min(arrays.keys() - used)!r} of {document['arrays']['file']}")
     return Checkpoint(path, document["step"], state)
+
+
+def _read_pair(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The JSON document and its arrays; once more from the start where a training has replaced the pair meanwhile."""
+    document = _read_document(folder / NAME)
+    try:
+        return document, _read_arrays(folder, document["arrays"])
+    except UserError:
+        newer = _read_document(folder / NAME)
+        if newer == document:
+            raise
+        return newer, _read_arrays(folder, newer["arrays"])
 
 
 def _read_document(path: Path) -> dict:

@@ -1,7 +1,7 @@
 """The command line: `scratchgan list | info | train | sample | check`.
 
-What a command needs is imported when it runs, so that --help answers at once. Exit status: 0 done, 1 a check failed or the training
-diverged, 2 bad input, 130 and 143 interrupted by Ctrl-C and SIGTERM.
+What a command needs is imported when it runs, so that --help answers at once. Exit status: 0 done, 1 a check failed, the training
+diverged or memory ran out, 2 bad input, 130 and 143 interrupted by Ctrl-C and SIGTERM.
 """
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         from scratchgan.checkpoint import Diverged
         print(f"scratchgan: error: {error}", file=sys.stderr)
         return STATUS_FAILED if isinstance(error, Diverged) else STATUS_BAD_INPUT
+    except MemoryError as error:
+        print(f"scratchgan: error: not enough memory ({error}): ask for less at once, "
+              "such as a smaller --batch-size, --size or --n", file=sys.stderr)
+        return STATUS_FAILED
     except KeyboardInterrupt:
         print("scratchgan: interrupted", file=sys.stderr)
         return STATUS_SIGNAL + 2

@@ -26,6 +26,7 @@ from scratchgan.errors import UserError
 
 MAX_COUNT = 10**9
 PICTURED = {"images": 64, "points": report.POINTS_SHOWN}
+LEAST = {"steps": 0, "batch_size": 1, "sample_every": 1, "epochs": 0, "checkpoint_every": 0}
 MAX_PICTURED = 10_000
 CHUNK = 250     # samples per pass through the generator, to bound the memory
 
@@ -45,12 +46,13 @@ class Plan:
     config: Any
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self.config):
-            _check_range(field.name, getattr(self.config, field.name))
-        if self.config.lr == 0:
+        for name, least in LEAST.items():
+            owner = self if name in ("epochs", "checkpoint_every") else self.config
+            value = getattr(owner, name)
+            if value is not None and not least <= value <= MAX_COUNT:
+                raise UserError(f"{name}={value}: expected an integer from {least} to {MAX_COUNT}")
+        if self.config.lr <= 0:
             raise UserError(f"lr={self.config.lr}: expected a number above 0")
-        for name in ("epochs", "checkpoint_every"):
-            _check_range(name, getattr(self, name), least=0)
 
     def to_json(self) -> bytes:
         """The bytes of config.json."""
@@ -61,19 +63,6 @@ class Plan:
         """runs/GAN-DATA-seedS; of a path to data only the last part, without suffixes."""
         name = Path(self.config.data).name.partition(".")[0] or "data"
         return Path("runs", f"{self.gan}-{name}-seed{self.seed}")
-
-
-def _check_range(name: str, value: Any, least: int = 1) -> None:
-    """Every integer setting counts something, and no number among them may be negative; UserError where it does not or is."""
-    if isinstance(value, tuple):
-        for member in value:
-            _check_range(name, member, least)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        least = 0 if name == "steps" else least
-        if not least <= value <= MAX_COUNT:
-            raise UserError(f"{name}={value}: expected an integer from {least} to {MAX_COUNT}")
-    elif isinstance(value, float) and value < 0:
-        raise UserError(f"{name}={value}: expected a number of at least 0")
 
 
 def versions() -> dict[str, str]:

@@ -213,6 +213,23 @@ def test_damage_is_named(tmp_path, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_pair_that_a_training_replaces_meanwhile_is_read_again(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 1, state(1))
+    read, calls = checkpoint._read_document, []
+
+    def read_then_replace(path):
+        document = read(path)
+        calls.append(path)
+        if len(calls) == 1:
+            checkpoint.save(tmp_path, 2, state(2))
+        return document
+
+    monkeypatch.setattr(checkpoint, "_read_document", read_then_replace)
+    found = checkpoint.load(tmp_path)
+    assert found.step == 2
+    assert_same(state(2), found.state)
+
+
 class Part:
     """The least that a checkpoint asks of a part."""
 

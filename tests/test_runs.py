@@ -138,7 +138,7 @@ def test_an_empty_folder_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"steps": -1}, "steps=-1"), ({"batch_size": 0}, "batch_size=0"), ({"lr": 0.0}, "lr=0.0"), ({"lr": -1.0}, "lr=-1.0: expected a number of at least 0"),
+    ({"steps": -1}, "steps=-1"), ({"batch_size": 0}, "batch_size=0"), ({"lr": 0.0}, "lr=0.0"), ({"lr": -1.0}, "lr=-1.0: expected a number above 0"),
     ({"sample_every": 0}, "sample_every=0"), ({"epochs": -1}, "epochs=-1"), ({"checkpoint_every": -1}, "checkpoint_every=-1"),
     ({"seed": -1}, "seed"), ({"batch_size": 100_001}, "batch_size=100001"), ({"data": "rign"}, "did you mean ring"),
     ({"size": 32}, "size=32"),
