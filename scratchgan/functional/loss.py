@@ -12,12 +12,18 @@ __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_en
 
 def mse_loss(input, target, *, reduction: str = "mean", weight=None):
     """(input - target)^2, reduced; with `weight` a weighted sum or mean."""
-    return _weighted("mse_loss", ops.squared_error(input, target), weight, reduction)
+    _check_reduction("mse_loss", reduction)
+    if weight is not None:
+        return _weighted("mse_loss", ops.squared_error(input, target), weight, reduction)
+    return _fast(ops.mse_loss, input, target)(input, target, reduction=reduction)
 
 
 def l1_loss(input, target, *, reduction: str = "mean", weight=None):
     """|input - target|, reduced; with `weight` a weighted sum or mean."""
-    return _weighted("l1_loss", ops.absolute_error(input, target), weight, reduction)
+    _check_reduction("l1_loss", reduction)
+    if weight is not None:
+        return _weighted("l1_loss", ops.absolute_error(input, target), weight, reduction)
+    return _fast(ops.l1_loss, input, target)(input, target, reduction=reduction)
 
 
 def smooth_l1_loss(input, target, *, reduction: str = "mean", beta: float = 1.0):
@@ -27,7 +33,7 @@ def smooth_l1_loss(input, target, *, reduction: str = "mean", beta: float = 1.0)
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     _check_reduction("smooth_l1_loss", reduction)
-    return ops.reduced(ops.smooth_absolute_error(input, target, beta=beta), reduction)
+    return _fast(ops.smooth_l1_loss, input, target)(input, target, reduction=reduction, beta=beta)
 
 
 def binary_cross_entropy(input, target, weight=None, *, reduction: str = "mean"):
@@ -112,10 +118,12 @@ def _broadcasts_to(shape, full) -> bool:
     return len(shape) <= len(full) and all(n in (1, m) for n, m in zip(shape[::-1], full[::-1]))
 
 
+def _fast(op, input, target):
+    """The fused op, whose fast path is for arrays of one shape and dtype, or else its specification."""
+    return op if input.shape == target.shape and input.dtype == target.dtype else op.spec
+
+
 def _weighted(name: str, loss, weight, reduction: str):
-    _check_reduction(name, reduction)
-    if weight is None:
-        return ops.reduced(loss, reduction)
     _check_same(name, loss, weight)
     loss = loss * weight
     return ops.reduced(loss, "sum") / ops.reduced(weight, "sum") if reduction == "mean" else ops.reduced(loss, reduction)

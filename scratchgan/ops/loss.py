@@ -12,6 +12,7 @@ import numpy as np
 from scratchgan.autograd import Fused
 from scratchgan.backend import on_host, xp
 from scratchgan.ops import reduce
+from scratchgan.ops.blocks import in_blocks
 from scratchgan.ops.elementwise import clamp_max, clamp_min, log, logsigmoid, sign
 from scratchgan.tensor import Op
 
@@ -25,36 +26,99 @@ def reduced(loss, reduction: str):
     return (reduce.sum if reduction == "sum" else reduce.mean)(loss, axis=tuple(range(loss.ndim)), keepdims=False)
 
 
-# Errors
+def _reduced_array(loss, reduction: str):
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+
+
+def _scale(g, size: int, reduction: str):
+    """What each element's slope is multiplied with: a number, which blocks can share, where the loss was reduced on the host."""
+    if reduction == "none":
+        return g
+    g = float(g) if on_host(g) else g
+    return g / size if reduction == "mean" else g
+
+
+# Errors, functions of d = a - b
 
 @Broadcasting
+@in_blocks
 def squared_error(a, b):
-    """(a - b)^2."""
+    """d^2."""
     return xp(a).square(a - b)
 
 
 @Broadcasting
+@in_blocks
 def absolute_error(a, b):
-    """|a - b|."""
+    """|d|."""
     return abs(a - b)
 
 
 @Broadcasting
+@in_blocks
 def smooth_absolute_error(a, b, *, beta: float):
-    """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, for d = a - b."""
+    """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere."""
     d = a - b
     inner = d.clip(-beta, beta)
-    return inner * (d - 0.5 * inner) / beta
+    return inner * (d - 0.5 * inner) * (1 / beta)
 
 
-def _smooth_slope(a, b, beta):
-    return clamp_max(clamp_min(a - b, -beta), beta) / beta
+# Their derivatives in a times g; the sign turns for b.
+
+@in_blocks
+def _squared_slope(a, b, g):
+    return (a - b) * (2 * g)
 
 
-squared_error.vjp(a=lambda g, a, b: 2 * g * (a - b), b=lambda g, a, b: 2 * g * (b - a))
-absolute_error.vjp(a=lambda g, a, b: g * sign(a - b), b=lambda g, a, b: g * sign(b - a))
-smooth_absolute_error.vjp(a=lambda g, a, b, beta: g * _smooth_slope(a, b, beta),
-                          b=lambda g, a, b, beta: g * _smooth_slope(b, a, beta))
+@in_blocks
+def _absolute_slope(a, b, g):
+    return sign(a - b) * g
+
+
+@in_blocks
+def _smooth_slope(a, b, g, beta):
+    return clamp_max(clamp_min(a - b, -beta), beta) * (g * (1 / beta))
+
+
+squared_error.vjp(a=lambda g, a, b: _squared_slope(a, b, g), b=lambda g, a, b: _squared_slope(b, a, g))
+absolute_error.vjp(a=lambda g, a, b: _absolute_slope(a, b, g), b=lambda g, a, b: _absolute_slope(b, a, g))
+smooth_absolute_error.vjp(a=lambda g, a, b, beta: _smooth_slope(a, b, g, beta=beta),
+                          b=lambda g, a, b, beta: _smooth_slope(b, a, g, beta=beta))
+
+
+@Fused
+def mse_loss(a, b, *, reduction: str):
+    """(a - b)^2, reduced."""
+    return reduced(squared_error(a, b), reduction)
+
+
+@Fused
+def l1_loss(a, b, *, reduction: str):
+    """|a - b|, reduced."""
+    return reduced(absolute_error(a, b), reduction)
+
+
+@Fused
+def smooth_l1_loss(a, b, *, reduction: str, beta: float):
+    """`smooth_absolute_error`, reduced."""
+    return reduced(smooth_absolute_error(a, b, beta=beta), reduction)
+
+
+def _reduce_inside(op: Fused, error: Op, slope) -> None:
+    """Give `op` a fast path for a and b of one shape: the cotangent of the mean is a number, never an array of equals."""
+    def forward(a, b, *, reduction, **settings):
+        return _reduced_array(error(a, b, **settings), reduction), None
+
+    def vjp(g, cache, need, a, b, *, reduction, **settings):
+        da = slope(a, b, _scale(g, a.size, reduction), **settings)
+        return [da if need[0] else None, -da if need[1] else None]
+
+    op.fast(forward, vjp)
+
+
+_reduce_inside(mse_loss, squared_error, _squared_slope)
+_reduce_inside(l1_loss, absolute_error, _absolute_slope)
+_reduce_inside(smooth_l1_loss, smooth_absolute_error, _smooth_slope)
 
 
 # Binary cross entropy
@@ -87,26 +151,33 @@ def _log_weight(t, pos_weight):
 
 
 def _bce_with_logits(z, t, weight, pos_weight, *, reduction):
-    m = xp(z)
-    softplus = m.log1p(m.exp(-abs(z))) - m.minimum(z, 0)        # -log sigmoid(z)
-    loss = z - t * z + (softplus if pos_weight is None else _log_weight(t, pos_weight) * softplus)
-    if weight is not None:
-        loss = loss * weight
-    return _reduced_array(loss, reduction), None
+    return _reduced_array(_logistic_loss(z, t, *_given(weight, pos_weight)), reduction), None
 
 
 def _bce_with_logits_vjp(g, cache, need, z, t, weight, pos_weight, *, reduction):
+    return [_logistic_slope(z, t, _scale(g, z.size, reduction), *_given(weight, pos_weight)), None, None, None]
+
+
+def _given(weight, pos_weight) -> tuple:
+    return () if weight is None and pos_weight is None else (weight, pos_weight)
+
+
+@in_blocks
+def _logistic_loss(z, t, weight=None, pos_weight=None):
+    m = xp(z)
+    softplus = m.log1p(m.exp(-abs(z))) - m.minimum(z, 0)        # -log sigmoid(z)
+    loss = z - t * z + (softplus if pos_weight is None else _log_weight(t, pos_weight) * softplus)
+    return loss if weight is None else loss * weight
+
+
+@in_blocks
+def _logistic_slope(z, t, g, weight=None, pos_weight=None):
     q = 0.5 + 0.5 * xp(z).tanh(0.5 * z)                         # sigmoid(z)
-    dz = q - t if pos_weight is None else (1 - t) - _log_weight(t, pos_weight) * (1 - q)
-    scale = g / z.size if reduction == "mean" else g
-    return [dz * scale if weight is None else dz * scale * weight, None, None, None]
+    slope = q - t if pos_weight is None else (1 - t) - _log_weight(t, pos_weight) * (1 - q)
+    return slope * g if weight is None else slope * g * weight
 
 
 binary_cross_entropy_with_logits.fast(_bce_with_logits, _bce_with_logits_vjp)
-
-
-def _reduced_array(loss, reduction: str):
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
 # Classes
