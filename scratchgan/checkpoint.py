@@ -1,12 +1,13 @@
 """Checkpoints: the whole state of a run as a pair of files, safetensors for arrays and JSON for the rest.
 
-A state is a tree of dicts, lists and tuples whose leaves are arrays, Tensors, numbers, strings and None: what `state_dict` of
-modules, optimisers, streams and batches returns. Arrays are named by their path in the tree ("generator/0.weight"); in the JSON
-{"$array": path} stands in their place. JSON has neither tuples nor integer keys, so {"$tuple": [...]} and
-{"$items": [[key, value], ...]} stand for those.
+A state is a tree of dicts, lists and tuples whose leaves are arrays, Tensors, numbers, strings and None: what
+`state_dict` of modules, optimisers, streams and batches returns. Arrays are named by their path in the tree
+("generator/0.weight"); in the JSON {"$array": path} stands in their place. JSON has neither tuples nor
+integer keys, so {"$tuple": [...]} and {"$items": [[key, value], ...]} stand for those.
 
-The pair changes in one moment: the arrays are written first, to a file whose name holds their hash, then `checkpoint.json`, which
-names that file, is renamed over its predecessor, and only then the predecessor's arrays go. No pickle is read or written.
+The pair changes in one moment: the arrays are written first, to a file whose name holds their hash, then
+`checkpoint.json`, which names that file, is renamed over its predecessor, and only then the predecessor's
+arrays go. No pickle is read or written.
 """
 from __future__ import annotations
 
@@ -46,10 +47,11 @@ class Checkpoint(NamedTuple):
 # Writing
 
 def save(folder: Path, step: int, state: Mapping) -> None:
-    """Make (step, state) the checkpoint in `folder`. The previous one stands until this one does, whatever happens.
+    """Make (step, state) the checkpoint in `folder`. The previous one stands until this one does, whatever
+    happens.
 
-    Raises Diverged for an array that holds NaN or infinity, UserError where the disk refuses; the previous checkpoint is intact
-    then. Equal states give equal bytes.
+    Raises Diverged for an array that holds NaN or infinity, UserError where the disk refuses; the previous
+    checkpoint is intact then. Equal states give equal bytes.
     """
     arrays: dict[str, np.ndarray] = {}
     tree = _packed(state, "", arrays)
@@ -57,7 +59,8 @@ def save(folder: Path, step: int, state: Mapping) -> None:
     content = safetensors.save(arrays)
     digest = hashlib.sha256(content).hexdigest()
     file = f"step_{step:06d}-{digest[:12]}.safetensors"
-    document = {"format": FORMAT, "step": step, "arrays": {"file": file, "bytes": len(content), "sha256": digest}, "state": tree}
+    entry = {"file": file, "bytes": len(content), "sha256": digest}
+    document = {"format": FORMAT, "step": step, "arrays": entry, "state": tree}
     storage.make_folder(folder)
     storage.write_atomically(folder / file, content)
     storage.write_atomically(folder / NAME, json.dumps(document, indent=1, allow_nan=False).encode())
@@ -100,7 +103,8 @@ def _check_finite(step: int, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _remove_others(folder: Path, file: str) -> None:
-    """Remove the arrays of earlier checkpoints and what a killed process left; the new pair stands, so nothing here may fail."""
+    """Remove the arrays of earlier checkpoints and what a killed process left; the new pair stands, so
+    nothing here may fail."""
     for other in [*folder.glob("step_*.safetensors"), *folder.glob(".*.tmp")]:
         if other.name != file:
             try:
@@ -127,14 +131,16 @@ def load(folder: Path) -> Checkpoint:
     try:
         state = _unpacked(document["state"], arrays, used)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is damaged: its state does not fit {document['arrays']['file']}: {error}") from error
+        raise UserError(f"{path}: is damaged: its state does not fit its arrays: {error}") from error
     if used != arrays.keys():
-        raise UserError(f"{path}: does not mention {min(arrays.keys() - used)!r} of {document['arrays']['file']}")
+        unused = min(arrays.keys() - used)
+        raise UserError(f"{path}: is damaged: its state does not mention the array {unused!r}")
     return Checkpoint(path, document["step"], state)
 
 
 def _read_pair(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The JSON document and its arrays; once more from the start where a training has replaced the pair meanwhile."""
+    """The JSON document and its arrays; once more from the start where a training has replaced the pair
+    meanwhile."""
     document = _read_document(folder / NAME)
     try:
         return document, _read_arrays(folder, document["arrays"])
@@ -199,8 +205,9 @@ def _unpacked(value: Any, arrays: dict[str, np.ndarray], used: set[str]) -> Any:
 def restore(parts: Mapping[str, Any], states: Any, path: Path) -> None:
     """Load `states[name]` into `parts[name]`, objects with `state_dict` and `load_state_dict`.
 
-    Raises UserError, naming `path`, where the states are not those of these parts: other names, shapes or dtypes. An optimiser
-    that has not stepped yet holds no arrays and is compared by its own `load_state_dict`.
+    Raises UserError, naming `path`, where the states are not those of these parts: other names, shapes or
+    dtypes. An optimiser that has not stepped yet holds no arrays and is compared by its own
+    `load_state_dict`.
     """
     if not isinstance(states, dict) or states.keys() != parts.keys():
         found = ", ".join(states) if isinstance(states, dict) else repr(states)
@@ -224,5 +231,5 @@ def _check_alike(name: str, own: Any, found: Any, path: Path) -> None:
         raise UserError(f"{path}: is of another model: it {verb} {key!r}")
     for key, array in ours.items():
         if (array.shape, array.dtype) != (theirs[key].shape, theirs[key].dtype):
-            raise UserError(f"{path}: is of another model: {key!r} is {theirs[key].dtype} {theirs[key].shape}, "
-                            f"expected {array.dtype} {array.shape}")
+            raise UserError(f"{path}: is of another model: {key!r} is {theirs[key].dtype} {theirs[key].shape}"
+                            f", expected {array.dtype} {array.shape}")

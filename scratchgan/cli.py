@@ -1,7 +1,7 @@
 """The command line: `scratchgan list | info | train | sample | check`.
 
-What a command needs is imported when it runs, so that --help answers at once. Exit status: 0 done, 1 a check failed, the training
-diverged or memory ran out, 2 bad input, 130 and 143 interrupted by Ctrl-C and SIGTERM.
+What a command needs is imported when it runs, so that --help answers at once. Exit status: 0 done, 1 a check
+failed, the training diverged or memory ran out, 2 bad input, 130 and 143 interrupted by Ctrl-C and SIGTERM.
 """
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from scratchgan.errors import UserError
 STATUS_FAILED, STATUS_BAD_INPUT, STATUS_SIGNAL = 1, 2, 128      # a signal's number is added to the last
 
 TRAIN_HELP = """\
-Train a GAN and leave a run folder: config.json, metrics.jsonl, samples/step_*.png, samples.png, losses.png, checkpoint/.
+Train a GAN and leave a run folder: config.json, metrics.jsonl, samples/step_*.png, samples.png, losses.png,
+checkpoint/.
 
-A checkpoint is written at the start, every --checkpoint-every steps, once a minute and at the end, also after Ctrl-C and SIGTERM,
-which let the current step finish. --resume goes on from the last checkpoint to the same bits as a run that was never interrupted.
-It keeps the run's own settings: --steps, --epochs, --sample-every, --checkpoint-every and --device may be given anew, others only
-with the value that the run has. A NaN or infinite loss ends the training with exit status 1, the last checkpoint intact.
+A checkpoint is written at the start, every --checkpoint-every steps, once a minute and at the end, also after
+Ctrl-C and SIGTERM, which let the current step finish. --resume goes on from the last checkpoint to the same
+bits as a run that was never interrupted. It keeps the run's own settings: --steps, --epochs, --sample-every,
+--checkpoint-every and --device may be given anew, others only with the value that the run has. A NaN or
+infinite loss ends the training with exit status 1, the last checkpoint intact.
 
 Settings of a GAN for --set, with their defaults: scratchgan list NAME."""
 
@@ -49,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         from scratchgan.settings import nearest
-        raise UserError(f"{argv[0]!r} is no command{nearest(argv[0], COMMANDS)} (commands: {', '.join(COMMANDS)})")
+        raise UserError(f"{argv[0]!r} is no command{nearest(argv[0], COMMANDS)} "
+                        f"(commands: {', '.join(COMMANDS)})")
     args = _parser().parse_args(argv)
     status = COMMANDS[args.command](args)
     sys.stdout.flush()              # here, where a broken pipe is caught
@@ -66,8 +69,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="scratchgan", description="Generative adversarial networks from scratch.", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list | info | train | sample | check")
+    parser = _Parser(prog="scratchgan", description="Generative adversarial networks from scratch.",
+                     allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list|info|train|sample|check")
     _add_list(commands)
     _add(commands, "info", "versions, device, threads, BLAS and GPU", "Show what scratchgan runs on.")
     _add_train(commands)
@@ -83,17 +87,21 @@ def _add(commands, name: str, summary: str, description: str) -> argparse.Argume
 
 def _add_list(commands) -> None:
     parser = _add(commands, "list", "GANs and data sets, or the settings of one GAN",
-                  "List the GANs with their papers and the named data with their shapes; of one GAN its settings and defaults.")
+                  "List the GANs with their papers and the named data with their shapes; of one GAN its\n"
+                  "settings and their defaults.")
     parser.add_argument("name", nargs="?", metavar="GAN", help="a GAN whose settings to show")
 
 
 def _add_train(commands) -> None:
     parser = _add(commands, "train", "train a GAN, or go on with a training", TRAIN_HELP)
     parser.add_argument("name", nargs="?", metavar="GAN", help="gan, dcgan, ...; scratchgan list shows all")
-    parser.add_argument("--data", metavar="NAME|PATH", help="named data, an IDX, CIFAR-10 or .npz file, or a folder of images")
+    parser.add_argument("--data", metavar="NAME|PATH",
+                        help="named data, an IDX, CIFAR-10 or .npz file, or a folder of images")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_integer, metavar="N", help="iterations of the paper's algorithm in all")
-    length.add_argument("--epochs", type=_integer, metavar="N", help="instead of --steps: how often to go through the data")
+    length.add_argument("--steps", type=_integer, metavar="N",
+                        help="iterations of the paper's algorithm in all")
+    length.add_argument("--epochs", type=_integer, metavar="N",
+                        help="instead of --steps: how often to go through the data")
     parser.add_argument("--batch-size", type=_integer, metavar="N", help="samples in a batch")
     parser.add_argument("--lr", type=_number, metavar="X", help="learning rate")
     parser.add_argument("--size", type=_integer, metavar="N", help="edge of the images in pixels")
@@ -102,26 +110,31 @@ def _add_train(commands) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (default runs/GAN-DATA-seedN)")
     parser.add_argument("--resume", nargs="?", const="", metavar="FOLDER",
                         help="go on with the run in FOLDER; without it, in --out or the default folder")
-    parser.add_argument("--set", action="append", default=[], dest="pairs", metavar="KEY=VALUE", help="any setting of the GAN")
-    parser.add_argument("--sample-every", type=_integer, metavar="N", help="steps between pictures; the first come sooner")
+    parser.add_argument("--set", action="append", default=[], dest="pairs", metavar="KEY=VALUE",
+                        help="any setting of the GAN")
+    parser.add_argument("--sample-every", type=_integer, metavar="N",
+                        help="steps between pictures; the first come sooner")
     parser.add_argument("--checkpoint-every", type=_integer, metavar="N",
                         help="steps between checkpoints, besides one a minute (default 0: only those)")
 
 
 def _add_sample(commands) -> None:
     parser = _add(commands, "sample", "samples of a trained GAN, as a picture or as .npz",
-                  "Draw samples from the averaged generator of a run. A .png shows a grid of images, or points beside real ones;\n"
-                  "an .npz holds the array 'samples', float32, (N, C, H, W) or (N, 2), in the range of the data.")
+                  "Draw samples from the averaged generator of a run. A .png shows a grid of images, or\n"
+                  "points beside real ones; an .npz holds the array 'samples', float32, (N, C, H, W) or\n"
+                  "(N, 2), in the range of the data.")
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--n", type=_integer, default=64, metavar="N", help="number of samples (default 64)")
-    parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help=".png or .npz (default samples.png)")
+    parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE",
+                        help=".png or .npz (default samples.png)")
     parser.add_argument("--seed", type=_integer, default=0, metavar="N", help="seed of the noise (default 0)")
 
 
 def _add_check(commands) -> None:
     parser = _add(commands, "check", "compare gradients with difference quotients",
-                  "Check the first and second derivatives of an op, or of a GAN's losses, against difference quotients in float64,\n"
-                  "and print a table of errors. Exit status 1 where one fails.")
+                  "Check the first and second derivatives of an op, or of a GAN's losses, against\n"
+                  "difference quotients in float64, and print a table of errors.\n"
+                  "Exit status 1 where one fails.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="an op or a GAN (default: all)")
 
 
@@ -177,9 +190,11 @@ def _train(args: argparse.Namespace) -> int:
 
 def _ended(run, signal: int | None) -> int:
     if signal is None:
-        print(f"{run.plan.gan}: {run.step} steps done; samples.png, losses.png and the checkpoint are in {run.folder}")
+        print(f"{run.plan.gan}: {run.step} steps done; "
+              f"samples.png, losses.png and the checkpoint are in {run.folder}")
         return 0
-    print(f"stopped after step {run.step}; go on with: scratchgan train --resume {run.folder}", file=sys.stderr)
+    print(f"stopped after step {run.step}; go on with: scratchgan train --resume {run.folder}",
+          file=sys.stderr)
     return STATUS_SIGNAL + signal
 
 

@@ -1,4 +1,5 @@
-"""The examples that `scratchgan check` runs through `check.gradcheck` and `check.gradgradcheck`: every function, every GAN's losses.
+"""The examples that `scratchgan check` runs through `check.gradcheck` and `check.gradgradcheck`: every
+function, every GAN's losses.
 
 They are a sample for a quick look at an installation; the test-suite's table of cases is far longer.
 """
@@ -20,8 +21,8 @@ from scratchgan.tensor import Tensor
 
 
 class Example(NamedTuple):
-    """A function and the shapes of the arrays that are varied. Values lie in (-1, 1), or in (1, 3) where `positive`, are distinct,
-    and keep away from 0, so that no kink is near."""
+    """A function and the shapes of the arrays that are varied. Values lie in (-1, 1), or in (1, 3) where
+    `positive`, are distinct, and keep away from 0, so that no kink is near."""
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
@@ -35,7 +36,8 @@ class Example(NamedTuple):
 
 
 def _values(shape: tuple[int, ...], i: int, rng: np.random.Generator) -> np.ndarray:
-    """A shuffled grid on (-1, 1); offsets keep it clear of 0, and the grids of neighbouring arguments apart."""
+    """A shuffled grid on (-1, 1); offsets keep it clear of 0, and the grids of neighbouring arguments
+    apart."""
     n = math.prod(shape)
     return ((rng.permutation(n) + 0.3 + 0.5 * (i % 2)) / n * 2 - 1).reshape(shape)
 
@@ -49,9 +51,11 @@ MATRIX, IMAGES = (3, 4), (2, 4, 6, 5)
 INDICES = np.array([[0, 2, 1, 2], [1, 1, 0, 2]])
 CLASSES = np.array([2, 0, 3])
 
-POINTWISE = ("neg", "exp", "abs", "sin", "cos", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "logsigmoid")
+POINTWISE = ("neg", "exp", "abs", "sin", "cos", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "silu",
+             "gelu", "softplus", "logsigmoid")
 POINTWISE_POSITIVE = ("log", "log1p", "sqrt", "rsqrt")
-BINARY = ("add", "sub", "mul", "maximum", "minimum", "mse_loss", "l1_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits")
+BINARY = ("add", "sub", "mul", "maximum", "minimum", "mse_loss", "l1_loss", "smooth_l1_loss",
+          "binary_cross_entropy_with_logits")
 REDUCTIONS = ("sum", "mean", "var", "std", "amax", "amin", "logsumexp", "norm", "softmax", "log_softmax")
 
 FUNCTIONS = [
@@ -89,12 +93,14 @@ FUNCTIONS = [
     _of("interpolate", IMAGES, scale_factor=2, mode="bilinear", align_corners=False),
     _of("pixel_shuffle", IMAGES, upscale_factor=2),
     _of("pixel_unshuffle", (2, 1, 4, 6), downscale_factor=2),
-    Example("batch_norm", (IMAGES, (4,), (4,)), lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True)),
+    Example("batch_norm", (IMAGES, (4,), (4,)),
+            lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True)),
     Example("instance_norm", (IMAGES, (4,), (4,)), lambda x, w, b: F.instance_norm(x, weight=w, bias=b)),
     Example("layer_norm", (MATRIX, (4,), (4,)), lambda x, w, b: F.layer_norm(x, (4,), w, b)),
     Example("group_norm", (IMAGES, (4,), (4,)), lambda x, w, b: F.group_norm(x, 2, w, b)),
     Example("embedding", ((3, 5),), lambda table: F.embedding(INDICES, table)),
-    Example("binary_cross_entropy", (MATRIX,), lambda x: F.binary_cross_entropy(F.sigmoid(x), np.full(MATRIX, 0.3))),
+    Example("binary_cross_entropy", (MATRIX,),
+            lambda x: F.binary_cross_entropy(F.sigmoid(x), np.full(MATRIX, 0.3))),
     Example("cross_entropy", (MATRIX,), lambda x: F.cross_entropy(x, CLASSES, label_smoothing=0.1)),
     Example("nll_loss", (MATRIX,), lambda x: F.nll_loss(x, CLASSES)),
 ]
@@ -120,7 +126,8 @@ LOSSES = {
 
 
 def chosen(name: str | None) -> list[Example]:
-    """The examples of a function, of a GAN's losses, or all. Raises UserError, with the nearest name, for an unknown one."""
+    """The examples of a function, of a GAN's losses, or all. Raises UserError, with the nearest name, for an
+    unknown one."""
     if name is None:
         return [*FUNCTIONS, *LOSSES["gan"], *LOSSES["wgan_gp"]]
     examples = [e for e in FUNCTIONS if e.name == name] or LOSSES.get(name.lower().replace("-", "_"))
@@ -131,7 +138,8 @@ def chosen(name: str | None) -> list[Example]:
 
 
 def table(name: str | None) -> tuple[list[str], bool]:
-    """Lines with the relative error of the first and second derivative of each example, and whether all are within tolerance."""
+    """Lines with the relative error of the first and second derivative of each example, and whether all are
+    within tolerance."""
     rows = [(e.name, gradcheck(e.function, e.arrays(), raise_exception=False),
              gradgradcheck(e.function, e.arrays(), raise_exception=False)) for e in chosen(name)]
     lines = [f"{'':<34}{'first derivative':>18}{'second':>12}", *(_line(*row) for row in rows)]
@@ -145,4 +153,5 @@ def _all_ok(agreements: Iterable[Agreement]) -> bool:
 
 
 def _line(name: str, first: Agreement, second: Agreement) -> str:
-    return f"{name:<34}{first.error:>18.1e}{second.error:>12.1e}  {'ok' if _all_ok((first, second)) else 'FAILED'}"
+    verdict = "ok" if _all_ok((first, second)) else "FAILED"
+    return f"{name:<34}{first.error:>18.1e}{second.error:>12.1e}  {verdict}"

@@ -20,9 +20,11 @@ def overview() -> list[str]:
 
 
 def settings_of(name: str) -> list[str]:
-    """Lines with every setting of the GAN `name`, its type and default. Raises UserError for an unknown name."""
+    """Lines with every setting of the GAN `name`, its type and default. Raises UserError for an unknown
+    name."""
     fields = dataclasses.fields(gans.get(name).config_class)
-    return [_gan_line(gans.canonical(name)), *(f"  {f.name:<20} {_shown(f.default):<16} {f.type}" for f in fields)]
+    lines = [f"  {field.name:<20} {_shown(field.default):<16} {field.type}" for field in fields]
+    return [_gan_line(gans.canonical(name)), *lines]
 
 
 def _gan_line(name: str) -> str:

@@ -1,6 +1,7 @@
 """What a run shows: its log of losses, grids of images, clouds of points, the plot of the losses.
 
-metrics.jsonl holds one JSON object a line: step, seconds of training so far, and the scalars that the step returned.
+metrics.jsonl holds one JSON object a line: step, seconds of training so far, and the scalars that the step
+returned.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from scratchgan import storage
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CELL = 56       # pixels: smaller images are enlarged by a whole factor, so that a grid of digits can be looked at
+CELL = 56       # pixels: smaller images are enlarged by a whole factor, to be looked at
 GAP = 2         # pixels between images
 POINTS_SHOWN = 2000
 PLOT_POINTS = 2000
@@ -30,7 +31,8 @@ class Metrics:
     """The run's metrics.jsonl, open for appending."""
 
     def __init__(self, path: Path, last_step: int):
-        """Cut whatever goes beyond `last_step`, the step of the checkpoint that the run goes on from, then append."""
+        """Cut whatever goes beyond `last_step`, the step of the checkpoint that the run goes on from, then
+        append."""
         self.path = path
         rows = [row for row in read_metrics(path) if row["step"] <= last_step]
         storage.write_atomically(path, "".join(map(_line, rows)).encode())
@@ -59,7 +61,8 @@ def _line(row: Mapping) -> str:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The rows of a metrics.jsonl up to the first broken line, which is what a killed process leaves at the end."""
+    """The rows of a metrics.jsonl up to the first broken line, which is what a killed process leaves at the
+    end."""
     rows: list[dict] = []
     if not path.exists():
         return rows
@@ -79,23 +82,27 @@ def read_metrics(path: Path) -> list[dict]:
 # Pictures of samples
 
 def save_samples(path: Path, samples: np.ndarray, real: np.ndarray | None = None) -> None:
-    """A PNG of samples: images (N, C, H, W) in [-1, 1] as a grid, points (N, 2) as a cloud beside the `real` ones."""
+    """A PNG of samples: images (N, C, H, W) in [-1, 1] as a grid, points (N, 2) as a cloud beside the `real`
+    ones."""
     if samples.ndim == 4:
         save_image_grid(path, samples)
     elif samples.ndim == 2 and samples.shape[1] == 2:
         save_points(path, samples, real)
     else:
-        raise ValueError(f"save_samples: samples have shape {samples.shape}, expected images (N, C, H, W) or points (N, 2)")
+        raise ValueError(f"save_samples: samples have shape {samples.shape}, "
+                         "expected images (N, C, H, W) or points (N, 2)")
 
 
 def image_grid(images: np.ndarray) -> np.ndarray:
-    """Images (N, C, H, W) in [-1, 1], C = 1 or 3, as one uint8 picture (height, width, C), row by row, nearly square.
+    """Images (N, C, H, W) in [-1, 1], C = 1 or 3, as one uint8 picture (height, width, C), row by row, nearly
+    square.
 
     -1 becomes 0 and 1 becomes 255; values outside are clipped. Missing images at the end are left black.
     """
     n, c, h, w = images.shape
     if n < 1 or c not in (1, 3):
-        raise ValueError(f"image_grid: images have shape {images.shape}, expected (N, 1 or 3, H, W) with N >= 1")
+        raise ValueError(f"image_grid: images have shape {images.shape}, "
+                         "expected (N, 1 or 3, H, W) with N >= 1")
     pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
     scale = max(1, CELL // max(h, w))
     pixels = pixels.transpose(0, 2, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
@@ -119,7 +126,8 @@ def save_image_grid(path: Path, images: np.ndarray) -> None:
 
 
 def save_points(path: Path, samples: np.ndarray, real: np.ndarray | None) -> None:
-    """A PNG of points (N, 2); with real points on the left, on the same axes. At most POINTS_SHOWN of each are drawn."""
+    """A PNG of points (N, 2); with real points on the left, on the same axes. At most POINTS_SHOWN of each
+    are drawn."""
     clouds = [("samples", samples)] if real is None else [("real", real), ("samples", samples)]
     reference = samples if real is None else real
     low, high = reference.min(axis=0), reference.max(axis=0)
@@ -136,7 +144,8 @@ def save_points(path: Path, samples: np.ndarray, real: np.ndarray | None) -> Non
 # The plot of the losses
 
 def save_losses(path: Path, rows: list[dict]) -> None:
-    """A PNG of everything that `rows` (of metrics.jsonl) hold over steps: losses above, all other scalars below.
+    """A PNG of everything that `rows` (of metrics.jsonl) hold over steps: losses above, all other scalars
+    below.
 
     Long histories are drawn as means over equal stretches, PLOT_POINTS at most.
     """
@@ -157,7 +166,8 @@ def save_losses(path: Path, rows: list[dict]) -> None:
 
 
 def _thinned(values: list[float]) -> np.ndarray:
-    """Means over stretches of equal length, so that at most PLOT_POINTS remain; a shorter last stretch is left out."""
+    """Means over stretches of equal length, so that at most PLOT_POINTS remain; a shorter last stretch is
+    left out."""
     stretch = -(-len(values) // PLOT_POINTS)
     whole = len(values) // stretch * stretch
     return np.asarray(values[:whole], dtype=float).reshape(-1, stretch).mean(axis=1)

@@ -9,13 +9,14 @@ from scratchgan import gans, settings
 from scratchgan.errors import UserError
 from scratchgan.run import Plan, absolute_data, read_plan
 
-CONFIG_OPTIONS = ("data", "steps", "batch_size", "lr", "size", "sample_every")     # options that are settings of every GAN
-FREE = ("steps", "sample_every")                                                   # of those, what a resumed run may change
+CONFIG_OPTIONS = ("data", "steps", "batch_size", "lr", "size", "sample_every")     # settings of every GAN
+FREE = ("steps", "sample_every")                    # of those, what a resumed run may change
 DEFAULTS = {"seed": 0, "device": "cpu", "checkpoint_every": 0}
 
 
 def planned(args: Namespace) -> Plan:
-    """The plan that the arguments ask for, with the GAN's defaults for the rest. Raises UserError for what makes no sense."""
+    """The plan that the arguments ask for, with the GAN's defaults for the rest. Raises UserError for what
+    makes no sense."""
     if args.name is None:
         raise UserError(f"train: the name of a GAN is missing (there are: {', '.join(gans.names())})")
     config = gans.configure(args.name, **_config_values(args, gans.get(args.name).config_class))
@@ -24,7 +25,8 @@ def planned(args: Namespace) -> Plan:
 
 
 def folder_of(args: Namespace) -> Path:
-    """The folder that `--resume` means: its own argument, else --out, else the default folder of such a run."""
+    """The folder that `--resume` means: its own argument, else --out, else the default folder of such a
+    run."""
     if args.resume and args.out:
         raise UserError(f"--resume {args.resume} --out {args.out}: expected one folder, not two")
     if args.resume and not Path(args.resume).is_dir() and args.name is None:
@@ -34,7 +36,8 @@ def folder_of(args: Namespace) -> Path:
 
 
 def resumed_changes(args: Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the arguments change of the plan in `folder`, and of its config. Raises UserError for what must stay as it is."""
+    """What the arguments change of the plan in `folder`, and of its config. Raises UserError for what must
+    stay as it is."""
     plan = read_plan(folder)
     config = _config_values(args, type(plan.config))
     changes = {k: v for k in ("device", "checkpoint_every") if (v := getattr(args, k)) is not None}
@@ -47,7 +50,8 @@ def resumed_changes(args: Namespace, folder: Path) -> tuple[dict[str, Any], dict
         fixed["GAN"] = (gans.canonical(args.name), plan.gan)
     for name, (asked, own) in fixed.items():
         if asked != own:
-            raise UserError(f"{folder}: its run has {name} {own!r}, not {asked!r}; a resumed run keeps its settings")
+            raise UserError(f"{folder}: its run has {name} {own!r}, not {asked!r}; "
+                            "a resumed run keeps its settings")
     return changes, {k: v for k, v in config.items() if k in FREE}
 
 

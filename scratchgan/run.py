@@ -1,9 +1,13 @@
-"""A run and its folder: what config.json, the checkpoint and the pictures of one training hold, and how to go on from them.
+"""A run and its folder: what config.json, the checkpoint and the pictures of one training hold, and how to go
+on from them.
 
-    config.json     the plan: GAN, its hyperparameters, seed, device, versions; all that is needed to build the run again
-    checkpoint/     weights, buffers, optimisers, weight averages, random streams, data order (see checkpoint.py)
+    config.json     the plan: GAN, its hyperparameters, seed, device, versions; all that is needed to build
+                    the run again
+    checkpoint/     weights, buffers, optimisers, weight averages, random streams, data order (see
+                    checkpoint.py)
     metrics.jsonl   one line a step
-    samples/        step_000100.png and so on: the same noise through the averaged generator over time; samples.png is the latest
+    samples/        step_000100.png and so on: the same noise through the averaged generator over time;
+                    samples.png is the latest
     losses.png      the plot of metrics.jsonl
 """
 from __future__ import annotations
@@ -33,7 +37,8 @@ CHUNK = 250     # samples per pass through the generator, to bound the memory
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What config.json holds. `config` is the GAN's own Config; `epochs`, where given, replaces its `steps` as the end.
+    """What config.json holds. `config` is the GAN's own Config; `epochs`, where given, replaces its `steps`
+    as the end.
 
     A checkpoint is written every `checkpoint_every` steps (0: never by steps) besides those by time.
     """
@@ -83,7 +88,8 @@ def read_plan(folder: Path) -> Plan:
     except ValueError as error:
         raise UserError(f"{path}: is no JSON: {error}") from error
     expected = {f.name: f.type for f in dataclasses.fields(Plan)}
-    if not isinstance(document, dict) or not expected.keys() <= document.keys() or not isinstance(document["config"], dict):
+    if not isinstance(document, dict) or not isinstance(document.get("config"), dict) \
+            or not expected.keys() <= document.keys():
         raise UserError(f"{path}: expected an object with {', '.join(expected)}")
     if not isinstance(document["gan"], str):
         raise UserError(f"{path}: gan is {document['gan']!r}, expected a name")
@@ -94,7 +100,8 @@ def read_plan(folder: Path) -> Plan:
 
 
 class Run:
-    """A GAN with its data, random streams and place in the training, tied to a folder. Making one writes nothing."""
+    """A GAN with its data, random streams and place in the training, tied to a folder. Making one writes
+    nothing."""
 
     def __init__(self, plan: Plan, folder: Path):
         self.plan, self.folder, self.step = plan, folder, 0
@@ -111,7 +118,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the planned steps are done or, where epochs are planned, the data was gone through that often."""
+        """Whether the planned steps are done or, where epochs are planned, the data was gone through that
+        often."""
         if self.plan.epochs is not None:
             return self.batches.epoch >= self.plan.epochs
         return self.step >= self.plan.config.steps
@@ -123,7 +131,8 @@ class Run:
         checkpoint.save(self.folder / "checkpoint", self.step, state)
 
     def restore(self) -> None:
-        """Go back to the checkpoint in the folder. Raises UserError where it is damaged or another model's."""
+        """Go back to the checkpoint in the folder. Raises UserError where it is damaged or another
+        model's."""
         saved = checkpoint.load(self.folder / "checkpoint")
         checkpoint.restore(self.gan.parts(), saved.state.get("parts"), saved.path)
         checkpoint.restore({"streams": self.streams, "batches": self.batches},
@@ -131,7 +140,8 @@ class Run:
         self.step = saved.step
 
     def sample(self, n: int, seed: int) -> np.ndarray:
-        """`n` samples of the averaged generator, float32 in the data's range; the noise follows from `seed` alone."""
+        """`n` samples of the averaged generator, float32 in the data's range; the noise follows from `seed`
+        alone."""
         stream = Streams(seed)["pictures"]
         chunks = [self.gan.sample(min(CHUNK, n - i), stream) for i in range(0, n, CHUNK)]
         return np.concatenate(chunks)
@@ -141,7 +151,8 @@ class Run:
         flat = len(self.dataset.spec.shape) == 1
         samples = self.sample(PICTURED["points" if flat else "images"], self.plan.seed)
         if not np.isfinite(samples).all():
-            raise checkpoint.Diverged(f"step {self.step}: a sample holds NaN or infinity; the last checkpoint is kept")
+            raise checkpoint.Diverged(f"step {self.step}: a sample holds NaN or infinity; "
+                                      "the last checkpoint is kept")
         storage.make_folder(self.folder / "samples")
         path = self.folder / "samples" / f"step_{self.step:06d}.png"
         report.save_samples(path, samples, self.real_points())
@@ -157,10 +168,12 @@ class Run:
 def start(plan: Plan, folder: Path) -> Run:
     """A new run: build it, then make its folder with config.json and the checkpoint of step 0.
 
-    Raises UserError, with nothing written, for bad settings or data and for a folder that holds anything already.
+    Raises UserError, with nothing written, for bad settings or data and for a folder that holds anything
+    already.
     """
     if folder.exists() and (not folder.is_dir() or storage.entries(folder)):
-        raise UserError(f"{folder}: exists already; continue it with --resume, or choose another folder with --out")
+        raise UserError(f"{folder}: exists already; continue it with --resume, "
+                        "or choose another folder with --out")
     run = Run(plan, folder)
     storage.make_folder(folder)
     try:
@@ -182,7 +195,8 @@ def open_run(folder: Path) -> Run:
 
 
 def resume(folder: Path, changes: Mapping[str, Any], config_changes: Mapping[str, Any]) -> Run:
-    """`open_run` under the folder's plan with `changes` made to it and `config_changes` to its config; config.json follows."""
+    """`open_run` under the folder's plan with `changes` made to it and `config_changes` to its config;
+    config.json follows."""
     plan = read_plan(folder)
     config = dataclasses.replace(plan.config, **config_changes)
     run = Run(dataclasses.replace(plan, config=config, **changes), folder)
@@ -216,4 +230,5 @@ def write_samples(folder: Path, n: int, out: Path, seed: int) -> None:
 
 def absolute_data(name: str) -> str:
     """Named data as they are, paths made absolute, so that a run can be continued from any folder."""
-    return name if name in data.IMAGES or name in data.POINTS or not os.path.exists(name) else os.path.abspath(name)
+    named = name in data.IMAGES or name in data.POINTS
+    return name if named or not os.path.exists(name) else os.path.abspath(name)

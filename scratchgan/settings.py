@@ -1,4 +1,5 @@
-"""Values for the fields of a dataclass, from the command line's text or from JSON, checked against the fields' types.
+"""Values for the fields of a dataclass, from the command line's text or from JSON, checked against the
+fields' types.
 
 Fields may be int, float, bool, str, tuples of those, and any of them or None.
 """
@@ -23,26 +24,31 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def parse_pairs(config_class: type, pairs: Iterable[str]) -> dict[str, Any]:
-    """Values by field from texts "key=value". Raises UserError naming key, value and the type that is expected."""
+    """Values by field from texts "key=value". Raises UserError naming key, value and the type that is
+    expected."""
     fields, values = typing.get_type_hints(config_class), {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
             raise UserError(f"--set {pair}: expected key=value")
         if key not in fields:
-            raise UserError(f"--set {pair}: {key!r} is no setting{nearest(key, fields)} (settings: {', '.join(fields)})")
+            raise UserError(f"--set {pair}: {key!r} is no setting{nearest(key, fields)} "
+                            f"(settings: {', '.join(fields)})")
         try:
             values[key] = _parsed(fields[key], text)
         except ValueError:
-            raise UserError(f"--set {pair}: {text!r} is no value for {key}, expected {describe(fields[key])}") from None
+            raise UserError(f"--set {pair}: {text!r} is no value for {key}, "
+                            f"expected {describe(fields[key])}") from None
     return values
 
 
 def from_json(config_class: type, values: Mapping[str, Any], where: str) -> Any:
-    """The dataclass from a JSON object that holds every field. Raises UserError, naming `where`, for anything else."""
+    """The dataclass from a JSON object that holds every field. Raises UserError, naming `where`, for anything
+    else."""
     fields = typing.get_type_hints(config_class)
     for key in fields.keys() ^ values.keys():
-        raise UserError(f"{where}: {key!r} is {'missing' if key in fields else 'no setting'}, expected {', '.join(fields)}")
+        fault = "missing" if key in fields else "no setting"
+        raise UserError(f"{where}: {key!r} is {fault}, expected {', '.join(fields)}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     check_types(config_class, values, where)
     return config_class(**values)

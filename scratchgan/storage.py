@@ -1,7 +1,8 @@
 """Files that are whole or not there, and folders that one process owns.
 
-A file is written under a temporary name beside its own, synced to the disk and renamed, so a crash at any moment leaves the old
-content or the new, never a part. What the system refuses (a full disk, a read-only folder) becomes a UserError.
+A file is written under a temporary name beside its own, synced to the disk and renamed, so a crash at any
+moment leaves the old content or the new, never a part. What the system refuses (a full disk, a read-only
+folder) becomes a UserError.
 """
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at `path` by one with `content`. Raises UserError; the old file is intact then, and nothing is left over."""
+    """Replace the file at `path` by one with `content`. Raises UserError; the old file is intact then, and
+    nothing is left over."""
     temporary = path.with_name(f".{path.name}.tmp")
     with disk_errors(path, "written"):
         try:
@@ -63,12 +65,14 @@ def make_folder(folder: Path) -> None:
 def entries(folder: Path) -> list[str]:
     """Names in `folder`, without the temporary files that a killed process may have left."""
     with disk_errors(folder, "read"):
-        return sorted(p.name for p in folder.iterdir() if not (p.name.startswith(".") and p.name.endswith(".tmp")))
+        names = sorted(p.name for p in folder.iterdir())
+    return [name for name in names if not (name.startswith(".") and name.endswith(".tmp"))]
 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Hold `folder` against a second process that would write to it; the system lets go of it when this one dies.
+    """Hold `folder` against a second process that would write to it; the system lets go of it when this one
+    dies.
 
     Raises UserError where another process holds it. Without POSIX locks nothing is held.
     """

@@ -1,7 +1,8 @@
 """The training loop. Of a GAN it knows `step` alone; the rest is when to show, when to save and when to stop.
 
-A checkpoint is written every `checkpoint_every` steps and every CHECKPOINT_SECONDS, and when the loop ends. Nothing here draws
-random numbers from the run's streams, so neither the clock nor an interruption moves a bit of the result.
+A checkpoint is written every `checkpoint_every` steps and every CHECKPOINT_SECONDS, and when the loop ends.
+Nothing here draws random numbers from the run's streams, so neither the clock nor an interruption moves a bit
+of the result.
 """
 from __future__ import annotations
 
@@ -27,16 +28,19 @@ EARLY = (1, 2, 5)           # times powers of ten: the first pictures come soon,
 
 
 def train(run: Run) -> int | None:
-    """Train until the run is finished or interrupted; returns the number of the signal that interrupted it, or None.
+    """Train until the run is finished or interrupted; returns the number of the signal that interrupted it,
+    or None.
 
-    SIGINT and SIGTERM end the loop after the current step, with a checkpoint. Raises Diverged, naming step and quantity, for a loss
-    or a weight that is NaN or infinite, and UserError where the disk refuses; the last checkpoint is intact then.
+    SIGINT and SIGTERM end the loop after the current step, with a checkpoint. Raises Diverged, naming step
+    and quantity, for a loss or a weight that is NaN or infinite, and UserError where the disk refuses; the
+    last checkpoint is intact then.
     """
-    with Interrupts() as interrupts, _overflow_unannounced(), \
-            closing(report.Metrics(run.folder / "metrics.jsonl", run.step)) as metrics, closing(Progress(run)) as progress:
+    with Interrupts() as interrupts, _overflow_unannounced(), closing(Progress(run)) as progress, \
+            closing(report.Metrics(run.folder / "metrics.jsonl", run.step)) as metrics:
         if run.step == 0:
             run.picture()
-        began, save_timer, plot_timer = time.monotonic() - metrics.seconds, Timer(CHECKPOINT_SECONDS), Timer(PLOT_SECONDS)
+        save_timer, plot_timer = Timer(CHECKPOINT_SECONDS), Timer(PLOT_SECONDS)
+        began = time.monotonic() - metrics.seconds
         while not run.finished and interrupts.received is None:
             scalars = run.gan.step(run.batches)
             run.step += 1
@@ -65,12 +69,14 @@ def check_finite(step: int, scalars: Mapping[str, float]) -> None:
 def _overflow_unannounced() -> Iterator[None]:
     """Keep NumPy from warning of overflow, in worker threads too: `check_finite` says where it led."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(overflow|invalid value|divide by zero) encountered", RuntimeWarning)
+        message = "(overflow|invalid value|divide by zero) encountered"
+        warnings.filterwarnings("ignore", message, RuntimeWarning)
         yield
 
 
 def picture_due(step: int, every: int) -> bool:
-    """Whether to show samples: at every multiple of `every`, before the first of them at 1, 2, 5, 10, 20, 50, 100, ..."""
+    """Whether to show samples: at every multiple of `every`, before the first of them at 1, 2, 5, 10, 20, 50,
+    100, ..."""
     return step % every == 0 or (step < every and step in {m * 10 ** (len(str(step)) - 1) for m in EARLY})
 
 
@@ -103,7 +109,8 @@ class Progress:
             self.bar.update()
         elif self.timer.due():
             losses = ", ".join(f"{k}={v}" for k, v in _rounded(scalars).items())
-            print(f"{self.name}: step {step}{f'/{self.total}' if self.total else ''}, {losses}", file=sys.stderr)
+            of_total = f"/{self.total}" if self.total else ""
+            print(f"{self.name}: step {step}{of_total}, {losses}", file=sys.stderr)
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -130,7 +137,8 @@ class Timer:
 
 
 class Interrupts:
-    """Within: the first SIGINT or SIGTERM is noted in `received`, a second SIGINT raises KeyboardInterrupt at once.
+    """Within: the first SIGINT or SIGTERM is noted in `received`, a second SIGINT raises KeyboardInterrupt at
+    once.
 
     Python handles signals in the main thread alone; elsewhere nothing is noted.
     """

@@ -1,4 +1,5 @@
 """Checkpoints: the same bits come back, a crash or a full disk leaves the old pair, and damage is named."""
+
 from __future__ import annotations
 
 import errno
@@ -18,9 +19,16 @@ from scratchgan.tensor import Tensor
 def state(offset: float = 0.0) -> dict:
     """A tree with everything that states hold."""
     weight = np.arange(6, dtype=np.float32).reshape(2, 3) + np.float32(offset)
-    return {"net": {"0.weight": Tensor(weight.T), "0.count": np.array(7, np.int64), "empty": np.zeros((0, 2))},
-            "optimizer": {"state": {0: {"step": 3, "m": weight * 2}, 1: {}}, "param_groups": [{"betas": (0.5, 0.999), "lr": 2e-4}]},
-            "streams": Streams(5).state_dict(), "none": None, "flag": True}
+    return {
+        "net": {"0.weight": Tensor(weight.T), "0.count": np.array(7, np.int64), "empty": np.zeros((0, 2))},
+        "optimizer": {
+            "state": {0: {"step": 3, "m": weight * 2}, 1: {}},
+            "param_groups": [{"betas": (0.5, 0.999), "lr": 2e-4}],
+        },
+        "streams": Streams(5).state_dict(),
+        "none": None,
+        "flag": True,
+    }
 
 
 def assert_same(a, b) -> None:
@@ -52,7 +60,7 @@ def test_round_trip_keeps_every_bit_type_and_key(tmp_path):
     found = checkpoint.load(tmp_path)
     assert found.step == 12 and found.path == tmp_path / "checkpoint.json"
     assert_same(saved, found.state)
-    found.state["net"]["0.weight"][...] = 0      # loaded arrays can be written to
+    found.state["net"]["0.weight"][...] = 0  # loaded arrays can be written to
 
 
 def test_equal_states_give_equal_bytes(tmp_path):
@@ -94,10 +102,10 @@ def test_a_crash_at_any_moment_leaves_a_complete_pair(tmp_path, monkeypatch, fun
     found = checkpoint.load(tmp_path)
     assert_same(state(found.step), found.state)
     checkpoint.save(tmp_path, 3, state(3))
-    assert len(files(tmp_path)) == 2            # nothing of the crash is left
+    assert len(files(tmp_path)) == 2  # nothing of the crash is left
 
 
-@pytest.mark.parametrize("call", [1, 3])        # the arrays' file, the JSON
+@pytest.mark.parametrize("call", [1, 3])  # the arrays' file, the JSON
 def test_a_full_disk_is_named_and_the_previous_checkpoint_stands(tmp_path, monkeypatch, call):
     checkpoint.save(tmp_path, 1, state(1))
     before, calls, fsync = files(tmp_path), [], os.fsync
@@ -192,19 +200,22 @@ def edit(folder: Path, change) -> None:
     path.write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize("damage, message", [
-    (damage_missing, "checkpoint.json: cannot be read: No such file"),
-    (damage_truncated_json, "checkpoint.json: is no JSON"),
-    (damage_format, "format 99, expected a checkpoint of format 1"),
-    (damage_json_kind, "format None, expected"),
-    (damage_step, "checkpoint.json: is damaged: expected step"),
-    (damage_outside, "checkpoint.json: is damaged"),
-    (damage_reference, "is damaged: its state does not fit .*nowhere"),
-    (damage_unreferenced, "does not mention 'net/empty'"),
-    (damage_truncated_arrays, r"safetensors: has \d+ bytes, expected \d+"),
-    (damage_altered_arrays, "safetensors: its content was altered"),
-    (damage_lost_arrays, "safetensors: cannot be read: No such file"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (damage_missing, "checkpoint.json: cannot be read: No such file"),
+        (damage_truncated_json, "checkpoint.json: is no JSON"),
+        (damage_format, "format 99, expected a checkpoint of format 1"),
+        (damage_json_kind, "format None, expected"),
+        (damage_step, "checkpoint.json: is damaged: expected step"),
+        (damage_outside, "checkpoint.json: is damaged"),
+        (damage_reference, "is damaged: its state does not fit .*nowhere"),
+        (damage_unreferenced, "does not mention the array 'net/empty'"),
+        (damage_truncated_arrays, r"safetensors: has \d+ bytes, expected \d+"),
+        (damage_altered_arrays, "safetensors: its content was altered"),
+        (damage_lost_arrays, "safetensors: cannot be read: No such file"),
+    ],
+)
 def test_damage_is_named(tmp_path, damage, message):
     checkpoint.save(tmp_path, 1, state())
     damage(tmp_path)
@@ -251,15 +262,18 @@ def test_restore_loads_parts():
     assert part.arrays["w"] is weight
 
 
-@pytest.mark.parametrize("states, message", [
-    ({"d": {}}, "holds d, expected g"),
-    (None, "holds None, expected g"),
-    ({"g": {}}, "lacks 'g/w'"),
-    ({"g": {"w": np.zeros(3, np.float32), "b": np.zeros(1)}}, "holds 'g/b'"),
-    ({"g": {"w": np.zeros(4, np.float32)}}, r"'g/w' is float32 \(4,\), expected float32 \(3,\)"),
-    ({"g": {"w": np.zeros(3)}}, r"'g/w' is float64 \(3,\), expected float32 \(3,\)"),
-    ({"g": {"w": np.zeros(3, np.float32), "refused": None}}, "g: refused it"),
-])
+@pytest.mark.parametrize(
+    "states, message",
+    [
+        ({"d": {}}, "holds d, expected g"),
+        (None, "holds None, expected g"),
+        ({"g": {}}, "lacks 'g/w'"),
+        ({"g": {"w": np.zeros(3, np.float32), "b": np.zeros(1)}}, "holds 'g/b'"),
+        ({"g": {"w": np.zeros(4, np.float32)}}, r"'g/w' is float32 \(4,\), expected float32 \(3,\)"),
+        ({"g": {"w": np.zeros(3)}}, r"'g/w' is float64 \(3,\), expected float32 \(3,\)"),
+        ({"g": {"w": np.zeros(3, np.float32), "refused": None}}, "g: refused it"),
+    ],
+)
 def test_restore_refuses_another_model(states, message):
     with pytest.raises(UserError, match="c.json: is of another model: .*" + message):
         checkpoint.restore({"g": Part(w=np.zeros(3, np.float32))}, states, Path("c.json"))
@@ -274,7 +288,7 @@ def test_streams_that_were_handed_out_go_back_too():
     expected = noise.standard_normal(4)
     streams.load_state_dict(state)
     assert np.array_equal(noise.standard_normal(4), expected)
-    assert late.standard_normal() == late_first       # had not begun in that state
+    assert late.standard_normal() == late_first  # had not begun in that state
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

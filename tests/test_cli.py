@@ -1,4 +1,6 @@
-"""The command line as a user meets it: what it prints, its exit status, runs that are interrupted and killed, and mistakes."""
+"""The command line as a user meets it: what it prints, its exit status, runs that are interrupted and killed,
+and mistakes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -17,8 +19,30 @@ from scratchgan import checkpoint, cli, gradients, report, settings
 from scratchgan.check import gradcheck
 from scratchgan.errors import UserError
 
-RING = ["train", "gan", "--data", "ring", "--batch-size", "16", "--set", "g_widths=8,8", "--set", "d_widths=8"]
-DIGITS = ["train", "dcgan", "--data", "digits", "--batch-size", "8", "--set", "g_width=2", "--set", "d_width=2"]
+RING = [
+    "train",
+    "gan",
+    "--data",
+    "ring",
+    "--batch-size",
+    "16",
+    "--set",
+    "g_widths=8,8",
+    "--set",
+    "d_widths=8",
+]
+DIGITS = [
+    "train",
+    "dcgan",
+    "--data",
+    "digits",
+    "--batch-size",
+    "8",
+    "--set",
+    "g_width=2",
+    "--set",
+    "d_width=2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +57,13 @@ def run(*arguments: str) -> int:
 def background(*arguments: str) -> subprocess.Popen:
     """The command in a process of its own, single-threaded so that a busy machine does not slow it down."""
     environment = {**os.environ, "SCRATCHGAN_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "scratchgan.cli", *arguments], env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "scratchgan.cli", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def wait_for(condition, seconds: float = 120) -> None:
@@ -54,8 +83,10 @@ def steps(folder: Path) -> list[int]:
 
 # What the commands do
 
+
 def test_help_names_the_commands_and_answers_without_the_library():
-    code = "import sys, scratchgan.cli; assert not {'matplotlib', 'PIL', 'tqdm', 'scratchgan.nn'} & set(sys.modules)"
+    late = {"matplotlib", "PIL", "tqdm", "scratchgan.nn"}
+    code = f"import sys, scratchgan.cli; assert not {late} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     with pytest.raises(SystemExit) as ended:
         run("--help")
@@ -65,7 +96,13 @@ def test_help_names_the_commands_and_answers_without_the_library():
 def test_list_names_gans_with_papers_and_data_with_shapes(capsys):
     assert run("list") == 0
     shown = capsys.readouterr().out
-    for text in ("1406.2661", "1511.06434", "1704.00028", "mnist5k    5000 1x28x28 images in [-1, 1], 10 classes", "100000 2-D points"):
+    for text in (
+        "1406.2661",
+        "1511.06434",
+        "1704.00028",
+        "mnist5k    5000 1x28x28 images in [-1, 1], 10 classes",
+        "100000 2-D points",
+    ):
         assert text in shown
 
 
@@ -84,8 +121,14 @@ def test_info_names_versions_threads_blas_and_gpu(capsys):
 def test_train_then_sample(command, shape, capsys, recwarn):
     assert run(*command, "--steps", "3", "--out", "a") == 0
     assert "3 steps done" in capsys.readouterr().out
-    assert sorted(p.name for p in Path("a").iterdir()) == ["checkpoint", "config.json", "losses.png", "metrics.jsonl", "samples",
-                                                           "samples.png"]
+    assert sorted(p.name for p in Path("a").iterdir()) == [
+        "checkpoint",
+        "config.json",
+        "losses.png",
+        "metrics.jsonl",
+        "samples",
+        "samples.png",
+    ]
     assert run("sample", "a", "--n", "5", "--out", "s.npz") == 0
     with np.load("s.npz", allow_pickle=False) as file:
         samples = file["samples"]
@@ -115,7 +158,7 @@ def test_the_default_folder_names_gan_data_and_seed():
 def test_wgan_gp_counts_epochs_by_the_data_it_uses():
     command = ["train", "wgan-gp", "--data", "ring", "--set", "g_width=4", "--set", "d_width=4"]
     assert run(*command, "--batch-size", "10000", "--epochs", "1", "--out", "a") == 0
-    assert steps(Path("a")) == [1, 2]           # ten batches in the data, five to a step
+    assert steps(Path("a")) == [1, 2]  # ten batches in the data, five to a step
 
 
 def test_data_given_by_path_are_found_again_from_elsewhere(tmp_path, monkeypatch):
@@ -136,7 +179,9 @@ def test_check_prints_a_table_of_errors(name, count, capsys):
 
 def test_a_failing_check_has_status_1(monkeypatch, capsys):
     bad = gradcheck(lambda x: x * 2, [np.ones(3)], raise_exception=False)
-    monkeypatch.setattr(gradients, "gradcheck", lambda *a, **k: dataclasses.replace(bad, analytic=bad.analytic + 1))
+    monkeypatch.setattr(
+        gradients, "gradcheck", lambda *a, **k: dataclasses.replace(bad, analytic=bad.analytic + 1)
+    )
     assert run("check", "tanh") == 1
     shown = capsys.readouterr().out
     assert "FAILED" in shown and "1 checked, 1 failed: tanh" in shown
@@ -154,6 +199,7 @@ def test_a_closed_pipe_is_no_mistake():
 
 
 # Interruptions
+
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_says_how_to_go_on(number, status):
@@ -180,7 +226,9 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(command):
         time.sleep(random.uniform(0, 0.1))
         process.kill()
         process.communicate()
-        assert len(checkpoint.load(Path("killed/checkpoint")).state) == 3       # whatever the moment, a complete pair
+        assert (
+            len(checkpoint.load(Path("killed/checkpoint")).state) == 3
+        )  # whatever the moment, a complete pair
         process = background("train", "--resume", "killed")
     finish(process)
     assert last_state(Path("whole")) == last_state(Path("killed"))
@@ -212,9 +260,11 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(capsys):
 def test_a_disk_that_fills_up_is_named_and_the_checkpoint_stands():
     assert run(*RING, "--steps", "2", "--out", "a") == 0
     before = last_state(Path("a"))
-    code = ("import resource, sys; from scratchgan import cli; "
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
-            "sys.exit(cli.main(['train', '--resume', 'a', '--steps', '4']))")
+    code = (
+        "import resource, sys; from scratchgan import cli; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+        "sys.exit(cli.main(['train', '--resume', 'a', '--steps', '4']))"
+    )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 2
     assert process.stderr.count("\n") == 1 and "cannot be written: File too large" in process.stderr
@@ -234,20 +284,32 @@ MISTAKES = [
     (["train", "gan", "--data", "ring", "--steps", "-1"], "steps=-1: expected an integer from 0"),
     (["train", "gan", "--data", "ring", "--steps", "1", "--epochs", "1"], "not allowed with"),
     (["train", "gan", "--data", "ring", "--batch-size", "0"], "batch_size=0"),
-    (["train", "gan", "--data", "ring", "--batch-size", "100001"], "batch_size=100001: expected an integer from 1 to 100000"),
+    (
+        ["train", "gan", "--data", "ring", "--batch-size", "100001"],
+        "batch_size=100001: expected an integer from 1 to 100000",
+    ),
     (["train", "gan", "--data", "ring", "--lr", "0"], "lr=0.0: expected a number above 0"),
     (["train", "gan", "--data", "ring", "--lr", "nan"], "argument --lr: 'nan' is no finite number"),
     (["train", "gan", "--data", "ring", "--size", "32"], "size"),
     (["train", "dcgan", "--data", "digits", "--size", "30"], "30"),
     (["train", "dcgan", "--data", "ring"], "expected square images"),
     (["train", "gan", "--data", "ring", "--seed", "-1"], "seed"),
-    (["train", "gan", "--data", "ring", "--device", "tpu"], "device 'tpu' is unknown: expected 'cpu' or 'cuda'"),
+    (
+        ["train", "gan", "--data", "ring", "--device", "tpu"],
+        "device 'tpu' is unknown: expected 'cpu' or 'cuda'",
+    ),
     (["train", "gan", "--data", "ring", "--bacth-size", "3"], "unrecognized arguments: --bacth-size 3"),
     (["train", "gan", "--data", "ring", "--set", "latnet=3"], "'latnet' is no setting; did you mean latent?"),
     (["train", "gan", "--data", "ring", "--set", "latent"], "--set latent: expected key=value"),
-    (["train", "gan", "--data", "ring", "--set", "latent=x"], "'x' is no value for latent, expected an integer"),
+    (
+        ["train", "gan", "--data", "ring", "--set", "latent=x"],
+        "'x' is no value for latent, expected an integer",
+    ),
     (["train", "gan", "--data", "ring", "--set", "latent=0"], "latent=0: expected a number of at least 1"),
-    (["train", "gan", "--data", "ring", "--set", "latent=1000000000000"], "gan cannot be built with these settings"),
+    (
+        ["train", "gan", "--data", "ring", "--set", "latent=1000000000000"],
+        "gan cannot be built with these settings",
+    ),
     (["train", "gan", "--data", "ring", "--set", "k=0"], "k=0: expected a number of at least 1"),
     (["train", "gan", "--data", "ring", "--set", "lr=1", "--lr", "2"], "lr is given twice"),
     (["train", "gan", "--data", "ring", "--set", "betas=1,2,3"], "expected a number,a number"),
@@ -274,10 +336,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(arguments, message, cap
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize("more, message", [
-    (["--lr", "0.5"], "its run has lr 0.0002, not 0.5"), (["--seed", "1"], "its run has seed 0, not 1"),
-    (["--data", "grid"], "its run has data 'ring', not 'grid'"), (["--set", "latent=9"], "its run has latent 2, not 9"),
-])
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--lr", "0.5"], "its run has lr 0.0002, not 0.5"),
+        (["--seed", "1"], "its run has seed 0, not 1"),
+        (["--data", "grid"], "its run has data 'ring', not 'grid'"),
+        (["--set", "latent=9"], "its run has latent 2, not 9"),
+    ],
+)
 def test_a_resumed_run_keeps_its_settings(more, message, capsys):
     assert run(*RING, "--steps", "1", "--out", "a") == 0
     before = Path("a/config.json").read_bytes()
@@ -292,7 +359,10 @@ def test_a_run_is_not_overwritten(capsys):
     assert run(*RING, "--steps", "1") == 0
     before = last_state(Path("runs/gan-ring-seed0"))
     assert run(*RING, "--steps", "1") == 2
-    assert "exists already; continue it with --resume, or choose another folder with --out" in capsys.readouterr().err
+    assert (
+        "exists already; continue it with --resume, or choose another folder with --out"
+        in capsys.readouterr().err
+    )
     assert last_state(Path("runs/gan-ring-seed0")) == before
 
 
@@ -315,10 +385,13 @@ def test_divergence_has_status_1_and_keeps_the_checkpoint(capsys):
     assert run(*RING, "--steps", "400", "--lr", "1e30", "--out", "a") == 1
     shown = capsys.readouterr().err
     assert shown.startswith("scratchgan: error: step ") and shown.count("\n") == 1
-    assert np.isfinite(checkpoint.load(Path("a/checkpoint")).state["parts"]["generator"]["layers.0.weight"]).all()
+    assert np.isfinite(
+        checkpoint.load(Path("a/checkpoint")).state["parts"]["generator"]["layers.0.weight"]
+    ).all()
 
 
 # Settings
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -331,19 +404,39 @@ class Example:
     betas: tuple[float, float] = (0.5, 0.9)
 
 
-@pytest.mark.parametrize("pair, value", [
-    ("n=-3", -3), ("x=1e-3", 1e-3), ("x=2", 2.0), ("flag=Yes", True), ("flag=0", False), ("word=b=c", "b=c"), ("word=", ""),
-    ("size=none", None), ("size=8", 8), ("widths=4,5,6", (4, 5, 6)), ("betas=0,0.9", (0.0, 0.9)),
-])
+@pytest.mark.parametrize(
+    "pair, value",
+    [
+        ("n=-3", -3),
+        ("x=1e-3", 1e-3),
+        ("x=2", 2.0),
+        ("flag=Yes", True),
+        ("flag=0", False),
+        ("word=b=c", "b=c"),
+        ("word=", ""),
+        ("size=none", None),
+        ("size=8", 8),
+        ("widths=4,5,6", (4, 5, 6)),
+        ("betas=0,0.9", (0.0, 0.9)),
+    ],
+)
 def test_settings_are_typed_by_their_fields(pair, value):
     found = settings.parse_pairs(Example, [pair])[pair.partition("=")[0]]
     assert found == value and type(found) is type(value)
 
 
-@pytest.mark.parametrize("pair, expected", [
-    ("n=1.5", "an integer"), ("n=none", "an integer"), ("x=inf", "a number"), ("flag=maybe", "true or false"),
-    ("size=x", "an integer or none"), ("widths=", "an integer,an integer,..."), ("betas=1", "a number,a number"),
-])
+@pytest.mark.parametrize(
+    "pair, expected",
+    [
+        ("n=1.5", "an integer"),
+        ("n=none", "an integer"),
+        ("x=inf", "a number"),
+        ("flag=maybe", "true or false"),
+        ("size=x", "an integer or none"),
+        ("widths=", "an integer,an integer,..."),
+        ("betas=1", "a number,a number"),
+    ],
+)
 def test_settings_of_another_type_are_refused(pair, expected):
     key, _, text = pair.partition("=")
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,5 @@
 """Runs: the loop that trains, shows, saves and stops, and going on to the same bits."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -20,6 +21,7 @@ from scratchgan.run import Plan, open_run, read_plan, resume, start
 from scratchgan.train import train
 
 # A GAN as far as a run can tell: its state depends on the data, their order and the noise.
+
 
 @dataclasses.dataclass(frozen=True)
 class ToyConfig:
@@ -49,14 +51,24 @@ class Toy:
 
     def __init__(self, spec, config, streams, device):
         self.config, self.noise = config, streams["noise"]
-        self.weights, self.count = Weights(streams["init"].standard_normal(spec.shape)), Weights(np.zeros((), np.int64))
+        self.weights, self.count = (
+            Weights(streams["init"].standard_normal(spec.shape)),
+            Weights(np.zeros((), np.int64)),
+        )
 
     def step(self, batches):
         x, _ = next(batches)
         self.count.w = self.count.w + 1
         Toy.on_step(int(self.count.w))
-        self.weights.w = 0.9 * self.weights.w + self.config.lr * x.mean(axis=0) + 0.01 * self.noise.standard_normal(2)
-        return {"loss_d": float("nan") if self.count.w == self.config.nan_at else float(abs(self.weights.w).sum()), "d_real": 0.5}
+        self.weights.w = (
+            0.9 * self.weights.w + self.config.lr * x.mean(axis=0) + 0.01 * self.noise.standard_normal(2)
+        )
+        return {
+            "loss_d": float("nan")
+            if self.count.w == self.config.nan_at
+            else float(abs(self.weights.w).sum()),
+            "d_real": 0.5,
+        }
 
     def sample(self, n, stream):
         return (self.weights.w + stream.standard_normal((n, 2))).astype(np.float32)
@@ -69,38 +81,61 @@ class Toy:
 def toy(monkeypatch):
     monkeypatch.setattr(runs, "gans", SimpleNamespace(get=lambda name: Toy))
     # Drawing is slow: the points' bits stand for their picture.
-    monkeypatch.setattr(report, "save_samples", lambda path, points, real: storage.write_atomically(path, points.tobytes()))
-    monkeypatch.setattr(training, "_plot", lambda run: storage.write_atomically(run.folder / "losses.png", b""))
+    monkeypatch.setattr(
+        report, "save_samples", lambda path, points, real: storage.write_atomically(path, points.tobytes())
+    )
+    monkeypatch.setattr(
+        training, "_plot", lambda run: storage.write_atomically(run.folder / "losses.png", b"")
+    )
     monkeypatch.setattr(Toy, "on_step", staticmethod(lambda number: None))
 
 
 def plan(**changes) -> Plan:
     own = {k: changes.pop(k) for k in ("seed", "epochs", "checkpoint_every") if k in changes}
-    return Plan(**{"gan": "toy", "seed": 3, "device": "cpu", "epochs": None, "checkpoint_every": 0, **own}, config=ToyConfig(**changes))
+    return Plan(
+        **{"gan": "toy", "seed": 3, "device": "cpu", "epochs": None, "checkpoint_every": 0, **own},
+        config=ToyConfig(**changes),
+    )
 
 
 def state_files(folder: Path) -> dict[str, bytes]:
     """Everything that has to be equal to the bit: checkpoint and pictures."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*"))
-            if p.suffix in (".safetensors", ".png") and p.name != "losses.png" or p.name == checkpoint.NAME}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.suffix in (".safetensors", ".png") and p.name != "losses.png" or p.name == checkpoint.NAME
+    }
 
 
 def scalars(folder: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in report.read_metrics(folder / "metrics.jsonl")]
+    return [
+        {k: v for k, v in row.items() if k != "seconds"}
+        for row in report.read_metrics(folder / "metrics.jsonl")
+    ]
 
 
-@pytest.mark.parametrize("every, expected", [(100, [1, 2, 5, 10, 20, 50, 100, 200]), (3, [1, 2, 3, 6, 9, 12]), (1, [1, 2, 3])])
+@pytest.mark.parametrize(
+    "every, expected", [(100, [1, 2, 5, 10, 20, 50, 100, 200]), (3, [1, 2, 3, 6, 9, 12]), (1, [1, 2, 3])]
+)
 def test_pictures_come_soon_then_more_rarely(every, expected):
     assert [s for s in range(1, expected[-1] + 1) if training.picture_due(s, every)] == expected
 
 
 # The run folder
 
+
 def test_a_run_leaves_everything_that_it_says(tmp_path):
     run = start(plan(), tmp_path / "runs" / "a")
     assert train(run) is None
     folder = run.folder
-    assert storage.entries(folder) == ["checkpoint", "config.json", "losses.png", "metrics.jsonl", "samples", "samples.png"]
+    assert storage.entries(folder) == [
+        "checkpoint",
+        "config.json",
+        "losses.png",
+        "metrics.jsonl",
+        "samples",
+        "samples.png",
+    ]
     assert storage.entries(folder / "samples") == [f"step_{s:06d}.png" for s in (0, 1, 2, 5, 10, 12)]
     assert (folder / "samples.png").read_bytes() == (folder / "samples" / "step_000012.png").read_bytes()
     assert [row["step"] for row in scalars(folder)] == list(range(1, 13))
@@ -109,7 +144,9 @@ def test_a_run_leaves_everything_that_it_says(tmp_path):
 
 
 def test_epochs_end_the_run_when_the_data_was_gone_through(tmp_path):
-    run = start(plan(epochs=2, batch_size=40_000), tmp_path / "a")      # two batches of the 100,000 points an epoch
+    run = start(
+        plan(epochs=2, batch_size=40_000), tmp_path / "a"
+    )  # two batches of the 100,000 points an epoch
     train(run)
     assert run.step == 4 and run.batches.epoch == 2
 
@@ -128,7 +165,9 @@ def test_an_existing_run_is_not_overwritten(tmp_path, content):
     else:
         folder.mkdir()
         (folder / "mine").write_text("mine")
-    with pytest.raises(UserError, match="exists already; continue it with --resume, or choose another folder with --out"):
+    with pytest.raises(
+        UserError, match="exists already; continue it with --resume, or choose another folder with --out"
+    ):
         start(plan(), folder)
 
 
@@ -137,28 +176,41 @@ def test_an_empty_folder_is_used(tmp_path):
     assert start(plan(), tmp_path).step == 0
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"steps": -1}, "steps=-1"), ({"batch_size": 0}, "batch_size=0"), ({"lr": 0.0}, "lr=0.0"), ({"lr": -1.0}, "lr=-1.0: expected a number above 0"),
-    ({"sample_every": 0}, "sample_every=0"), ({"epochs": -1}, "epochs=-1"), ({"checkpoint_every": -1}, "checkpoint_every=-1"),
-    ({"seed": -1}, "seed"), ({"batch_size": 100_001}, "batch_size=100001"), ({"data": "rign"}, "did you mean ring"),
-    ({"size": 32}, "size=32"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"steps": -1}, "steps=-1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"lr": 0.0}, "lr=0.0"),
+        ({"lr": -1.0}, "lr=-1.0: expected a number above 0"),
+        ({"sample_every": 0}, "sample_every=0"),
+        ({"epochs": -1}, "epochs=-1"),
+        ({"checkpoint_every": -1}, "checkpoint_every=-1"),
+        ({"seed": -1}, "seed"),
+        ({"batch_size": 100_001}, "batch_size=100001"),
+        ({"data": "rign"}, "did you mean ring"),
+        ({"size": 32}, "size=32"),
+    ],
+)
 def test_bad_settings_leave_nothing_behind(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         start(plan(**change), tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda d: d.pop("seed"), "expected an object with gan, seed"),
-    (lambda d: d["config"].pop("lr"), "'lr' is missing"),
-    (lambda d: d["config"].update(more=1), "'more' is no setting"),
-    (lambda d: d["config"].update(steps=1.5), "steps is 1.5, expected an integer"),
-    (lambda d: d["config"].update(steps=True), "steps is True, expected an integer"),
-    (lambda d: d.update(seed="x"), "seed is 'x', expected an integer"),
-    (lambda d: d.update(config=[]), "expected an object"),
-    (lambda d: d.update(gan=3), "gan is 3, expected a name"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d.pop("seed"), "expected an object with gan, seed"),
+        (lambda d: d["config"].pop("lr"), "'lr' is missing"),
+        (lambda d: d["config"].update(more=1), "'more' is no setting"),
+        (lambda d: d["config"].update(steps=1.5), "steps is 1.5, expected an integer"),
+        (lambda d: d["config"].update(steps=True), "steps is True, expected an integer"),
+        (lambda d: d.update(seed="x"), "seed is 'x', expected an integer"),
+        (lambda d: d.update(config=[]), "expected an object"),
+        (lambda d: d.update(gan=3), "gan is 3, expected a name"),
+    ],
+)
 def test_a_damaged_config_is_named(tmp_path, change, message):
     folder = start(plan(), tmp_path / "a").folder
     document = json.loads((folder / "config.json").read_text())
@@ -177,6 +229,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 # Interrupting and going on
+
 
 def interrupt_at(step: int, number: int):
     return staticmethod(lambda now: os.kill(os.getpid(), number) if now == step else None)
@@ -238,7 +291,9 @@ def test_a_resumed_run_can_go_further(tmp_path):
     longer = resume(short.folder, {}, {"steps": 20})
     train(longer)
     assert read_plan(short.folder).config.steps == 20
-    whole_state, longer_state = (checkpoint.load(r.folder / "checkpoint").path.read_bytes() for r in (whole, longer))
+    whole_state, longer_state = (
+        checkpoint.load(r.folder / "checkpoint").path.read_bytes() for r in (whole, longer)
+    )
     assert whole_state == longer_state
 
 
@@ -268,6 +323,7 @@ def test_timer_is_due_once_an_interval(monkeypatch):
 
 # What goes wrong on the way
 
+
 def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     run = start(plan(nan_at=8, checkpoint_every=3), tmp_path / "a")
     with pytest.raises(checkpoint.Diverged, match="step 8: loss_d is nan; the last checkpoint"):
@@ -278,8 +334,12 @@ def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_checkpoint(tmp_path):
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
     run = start(plan(checkpoint_every=3, sample_every=1000), tmp_path / "a")
-    monkeypatch.setattr(Toy, "on_step", staticmethod(lambda now: run.gan.noise_to_inf() if now == 6 else None))
-    monkeypatch.setattr(Toy, "noise_to_inf", lambda self: setattr(self.count, "w", np.array(np.inf)), raising=False)
+    monkeypatch.setattr(
+        Toy, "on_step", staticmethod(lambda now: run.gan.noise_to_inf() if now == 6 else None)
+    )
+    monkeypatch.setattr(
+        Toy, "noise_to_inf", lambda self: setattr(self.count, "w", np.array(np.inf)), raising=False
+    )
     with pytest.raises(checkpoint.Diverged, match="step 6: parts/count/w holds NaN or infinity"):
         train(run)
     assert checkpoint.load(run.folder / "checkpoint").step == 3
