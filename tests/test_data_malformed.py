@@ -10,13 +10,13 @@ import zlib
 
 import numpy as np
 import pytest
-from data_files import LABELS, PIXELS, assert_sound, cifar, idx, npz, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from scratchgan.data import load
 from scratchgan.errors import UserError
+from tests.data_files import LABELS, PIXELS, assert_sound, cifar, idx, npz, picture
 
 
 def with_value(value, index):

@@ -94,6 +94,7 @@ class Dataset:
                             "expected a fraction in (0, 1) with samples on both sides")
         order = generator(seed, "split").permutation(n)
         if self.labels is not None:
+            # A stable sort is the same on every machine; the default one depends on the processor.
             order = order[np.argsort(self.labels[order], kind="stable")]
         # m evenly spaced places of n: any k places in a row, and a class is such a row, hold m k / n of them,
         # rounded down or up.

@@ -42,8 +42,6 @@ def image_dataset(name: str, images: np.ndarray, size: int | None = None,
 
     Classes are counted by their names, otherwise by the largest label.
     """
-    if 0 in images.shape:
-        raise UserError(f"{name}: images have shape {images.shape}, expected no axis of length 0")
     if size is not None:
         images = resized(images, size)
     classes = len(class_names) if class_names else None if labels is None else count_classes(name, labels)
