@@ -5,13 +5,14 @@ With the mean m and the variance v of x over `axes`, r = (v + eps)^(-1/2) and an
     h = (x - m) r                       y = w h + b
     dw = sum of g h,   db = sum of g    dx = r (g w - mean(g w) - h mean(g w h)),
 
-means over `axes`, sums over the axes along which w and b are broadcast. x is read twice forward (statistics, then y) and
-g and x twice backward (sums, then dx): where w does not vary along every axis, each pass is  p x + q  or  p g + q x + s
-with small p, q, s.
+means over `axes`, sums over the axes along which w and b are broadcast. x is read twice forward (statistics, then y = p x + q)
+and g and x twice backward (sums, then dx = p g + q x + s), with p, q and s much smaller than x. In layer norm, where they
+are not, they are outer products.
 
 On the host every pass goes block by block along the first axis, so that a block stays in the cache between ufuncs, and over
-threads; the blocks' sums are added in float64, in order. `np.einsum` does the sums, since it is fast whatever the memory order (0.15-0.4 ns an element; `sum` 0.3-2.5). One pass for
-sum and sum of squares loses digits where the mean is far larger than the deviation; such data is centred first (`FAR`).
+threads; the blocks' sums are added in float64, in order. `np.einsum` does the sums, since it is fast whatever the memory order
+(0.15-0.4 ns an element; `sum` 0.3-2.5). One pass for the sums of x and x^2 loses digits where the mean is far larger than the
+deviation; such data is centred first (`FAR`).
 """
 from __future__ import annotations
 
@@ -23,7 +24,6 @@ from scratchgan.backend import on_host, xp
 from scratchgan.kernels.blocks import blocks, over
 
 FAR = 10.0              # |mean| / deviation from which sums of x are taken after centring
-SMALL = 4               # coefficients with at most 1/SMALL of x's elements are worth folding together
 
 
 def moments(x, axes: tuple[int, ...]):
@@ -48,9 +48,9 @@ def normalize(x, mean, rstd, weight, bias):
     """(x - mean) rstd weight + bias; weight and bias broadcast against x and may be None."""
     if not on_host(x):
         return _normalize(x, mean, rstd, weight, bias)
+    if _by_rows(x, weight, mean):
+        return _normalize_rows(x, mean, rstd, weight, bias)
     scale = _times(rstd, weight)
-    if scale.size * SMALL > x.size:
-        return _blockwise(lambda rows: _normalize(x[rows], *_at(rows, mean, rstd, weight, bias)), x)
     x, mean = _centred(x, mean, rstd)
     shift = -mean * scale
     return scale_shift(x, scale, shift if bias is None else shift + bias)
@@ -60,10 +60,10 @@ def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
     """(dx, g summed, g h summed): the last two over the axes along which `weight` is broadcast (as they are where it is None)."""
     if not on_host(x):
         return _vjp(g, x, mean, rstd, weight, axes)
-    fine = [i for i in range(x.ndim) if i not in axes or (weight is not None and weight.shape[i] != 1)]
-    if math.prod(x.shape[i] for i in fine) * SMALL > x.size:
-        return _vjp_by_rows(g, x, mean, rstd, weight, axes)
     x, mean = _centred(x, mean, rstd)
+    if _by_rows(x, weight, mean):
+        return _vjp_rows(g, x, mean, rstd, weight)
+    fine = [i for i in range(x.ndim) if i not in axes or (weight is not None and weight.shape[i] != 1)]
     count = math.prod(x.shape[i] for i in axes)
     sum_g, sum_gx = (s.astype(x.dtype) for s in _sums([(g,), (g, x)], fine))
     sum_gh = (sum_gx - mean * sum_g) * rstd
@@ -106,9 +106,9 @@ def _centred(x, mean, rstd):
 
 # The host, block by block
 
-def _at(rows: slice, *coefficients):
-    """The rows of arrays that broadcast along the first axis, or are None."""
-    return [c if c is None or c.shape[0] == 1 else c[rows] for c in coefficients]
+def _at(rows: slice, coefficient):
+    """The rows of an array that may be broadcast along the first axis."""
+    return coefficient if coefficient.shape[0] == 1 else coefficient[rows]
 
 
 def _sums(products: list[tuple], kept: list[int]) -> list[np.ndarray]:
@@ -134,35 +134,59 @@ def _combine(terms: list[tuple], constant) -> np.ndarray:
 
     def work(_, rows):
         y = out[rows]
-        np.multiply(first[rows], *_at(rows, p), out=y)
+        np.multiply(first[rows], _at(rows, p), out=y)
         for array, q in others:
-            y += array[rows] * _at(rows, q)[0]
-        y += _at(rows, constant)[0]
+            y += array[rows] * _at(rows, q)
+        y += _at(rows, constant)
     over(first, work)
     return out
 
 
-def _vjp_by_rows(g, x, mean, rstd, weight, axes):
-    """`_vjp` of blocks of rows, the weight's and bias's sums added up in order."""
-    if 0 in axes:
-        return _vjp(g, x, mean, rstd, weight, axes)
-    dx, sums = np.empty_like(x), [None] * len(blocks(x))
+# Layer norm, where the weight varies along every axis that the statistics run over: x is a matrix of rows, each with a mean and a
+# deviation of its own, and products with the rows' and columns' coefficients are BLAS's.
 
-    def work(i, rows):
-        dx[rows], *sums[i] = _vjp(g[rows], x[rows], *_at(rows, mean, rstd, weight), axes)
-    over(x, work)
-    if weight is None:
-        return dx, None, None
-    if weight.shape[0] != 1:
-        return dx, *(np.concatenate(s) for s in zip(*sums))
-    return dx, *(np.stack(s).sum(axis=0) for s in zip(*sums))
+def _by_rows(x, weight, mean) -> bool:
+    return (weight is not None and x.size > 0
+            and all({m, w} == {1, n} for n, m, w in zip(x.shape, mean.shape, weight.shape)))
 
 
-def _blockwise(function, x) -> np.ndarray:
-    """function(rows) for blocks of rows, together an array like x."""
-    out = np.empty_like(x)
+def _rows(x, mean):
+    """x with one row per entry of `mean`."""
+    return x.reshape(mean.size, -1)
 
-    def work(_, rows):
-        out[rows] = function(rows)
-    over(x, work)
-    return out
+
+def _normalize_rows(x, mean, rstd, weight, bias) -> np.ndarray:
+    x, mean = _centred(x, mean, rstd)
+    rows, y = _rows(x, mean), np.empty(x.shape, x.dtype)
+    out, r, shift = _rows(y, mean), rstd.reshape(-1, 1), (-mean * rstd).reshape(-1, 1)
+
+    def work(_, part):
+        one = out[part]
+        np.multiply(rows[part], r[part], out=one)
+        one += shift[part]
+        one *= weight.reshape(-1)
+        if bias is not None:
+            one += bias.reshape(-1)
+    over(rows, work)
+    return y
+
+
+def _vjp_rows(g, x, mean, rstd, weight) -> tuple:
+    rows, gs, dx = _rows(x, mean), _rows(g, mean), np.empty(x.shape, x.dtype)
+    out, m, r, w = _rows(dx, mean), mean.reshape(-1), rstd.reshape(-1), weight.reshape(-1)
+    parts = [None] * len(blocks(rows))
+
+    def work(i, part):
+        x, g, m_, r_ = rows[part], gs[part], m[part], r[part]
+        gx = g * x
+        mean_gw = g @ w / w.size
+        mean_gwh = (gx @ w / w.size - m_ * mean_gw) * r_
+        of_x = -r_ * r_ * mean_gwh
+        y = out[part]
+        np.multiply(x, of_x[:, None], out=y)
+        y += (-r_ * mean_gw - m_ * of_x)[:, None]
+        y += g * np.outer(r_, w)
+        parts[i] = np.ones_like(r_) @ g, r_ @ gx - (m_ * r_) @ g
+    over(rows, work)
+    sum_g, sum_gh = (np.sum(p, axis=0).reshape(weight.shape) for p in zip(*parts))
+    return dx, sum_g, sum_gh

@@ -7,33 +7,41 @@ from __future__ import annotations
 
 import math
 
-from scratchgan.backend import on_host, parallel, xp
+from scratchgan.backend import xp
+from scratchgan.kernels.blocks import over
 
 
 def along(x, matrix, axis: int):
-    """`matrix` (P, n), an array on the host, applied along an axis of n elements, which becomes P; keeps x's memory order."""
+    """`matrix` (P, n), an array on the host, applied along an axis of n elements, which becomes P; keeps x's memory order.
+
+    The first axis is the batch, and not the one to be changed.
+    """
+    y = empty_as(x, (*x.shape[:axis], matrix.shape[0], *x.shape[axis + 1:]))
+    matrix = xp(x).asarray(matrix, dtype=x.dtype)
+
+    def work(_, images):
+        y[images] = product(matrix, x[images], axis)
+
+    over(x if x.size > y.size else y, work)
+    return y
+
+
+def product(matrix, x, axis: int):
+    """`matrix` (P, n) times x along an axis: matrix products of the longest runs of memory there are."""
     order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
     place = order.index(axis)
     sizes = [x.shape[i] for i in order]
-    outer, inner = math.prod(sizes[:place]), math.prod(sizes[place + 1:])
-    rows = x.transpose(order).reshape(outer, sizes[place], inner)
-    y = _product(xp(x).asarray(matrix, dtype=x.dtype), rows)
-    sizes[place] = matrix.shape[0]
-    return y.reshape(sizes).transpose([order.index(i) for i in range(x.ndim)])
-
-
-def _product(matrix, rows):
-    """matrix (P, n) times each of rows (outer, n, inner)."""
-    m = xp(rows)
-    outer, n, inner = rows.shape
+    inner = math.prod(sizes[place + 1:])
+    x = x.transpose(order)
     if inner == 1:
-        return m.matmul(rows[:, :, 0], matrix.T)[:, :, None]
-    if not on_host(rows):
-        return m.matmul(matrix, rows)
-    y = m.empty((outer, matrix.shape[0], inner), dtype=rows.dtype)
+        y = x.reshape(-1, sizes[place]) @ matrix.T
+    else:
+        y = xp(x).matmul(matrix, x.reshape(-1, sizes[place], inner))
+    sizes[place] = matrix.shape[0]
+    return y.reshape(sizes).transpose([order.index(i) for i in range(len(sizes))])
 
-    def work(part: slice) -> None:
-        m.matmul(matrix, rows[part], out=y[part])
 
-    parallel(outer, work)
-    return y
+def empty_as(x, shape: tuple[int, ...]):
+    """A new array of x's dtype and memory order with another shape."""
+    return xp(x).empty_like(x, shape=shape)
+

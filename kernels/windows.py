@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from scratchgan.backend import xp
 from scratchgan.kernels.blocks import over
-from scratchgan.kernels.upfirdn2d import empty_as, runs
+from scratchgan.kernels.resample import empty_as
+from scratchgan.kernels.upfirdn2d import runs
 
 Pair = tuple[int, int]
 
