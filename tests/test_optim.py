@@ -1,6 +1,4 @@
-"""Optimisers against PyTorch's over a hundred steps, their state both ways, and the moving average of
-weights."""
-
+"""Optimisers against PyTorch's over a hundred steps, their state both ways, and the average of weights."""
 from __future__ import annotations
 
 import copy
@@ -28,8 +26,9 @@ SETTINGS = {
         {"centered": True},
         {"momentum": 0.9},
         {"alpha": 0.9, "centered": True, "momentum": 0.5, "weight_decay": 0.1},
+        # A smaller eps would magnify what cancels in v - mean^2.
         {"alpha": 0.3, "centered": True, "maximize": True, "eps": 0.1},
-    ],  # a small eps would magnify what cancels in v - mean^2
+    ],
     "Adam": [
         {},
         {"betas": (0.5, 0.999)},

@@ -35,6 +35,9 @@ class Module:
         module.__dict__.update(training=True, _kinds={}, _pre_hooks=[])
         return module
 
+    def __init__(self):
+        """Nothing is left to do: `__new__` has made the module ready for assignments."""
+
     def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 

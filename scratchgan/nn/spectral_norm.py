@@ -1,5 +1,4 @@
-"""Spectral normalisation: a layer's weight divided by its largest singular value (Miyato et al. 2018, arXiv
-1802.05957).
+"""Spectral normalisation: a layer's weight over its largest singular value (Miyato et al., arXiv 1802.05957).
 
 Names and state follow `torch.nn.utils.spectral_norm` (not the newer parametrization): the parameter
 `weight_orig` is learned, the buffers `weight_u` and `weight_v` are the running estimates of the singular
@@ -16,8 +15,7 @@ from scratchgan.tensor import Tensor
 
 
 class SpectralNorm:
-    """The hook that sets W = W_orig / sigma, sigma = u^T W_orig v, before its module's forward (Algorithm 1
-    of the paper).
+    """The hook that sets W = W_orig / sigma, sigma = u^T W_orig v, before a forward (Algorithm 1 of the paper).
 
     u and v are constants to the gradient. In training mode `n_power_iterations` steps  v <- normalize(W^T u),
     u <- normalize(W v) move them first, where W is the weight with the axis `dim` in front and the others
