@@ -55,8 +55,8 @@ class Config:
     sample_every: int = 500
 
     def __post_init__(self) -> None:
-        check_limits(self, k=(1, math.inf), latent=(1, math.inf), g_widths=(1, math.inf), d_widths=(1, math.inf),
-                     d_dropout=(0, 1), betas=(0, 1), ema_decay=(0, 1))
+        check_limits(self, k=(1, math.inf), latent=(1, math.inf), g_widths=(1, math.inf),
+                     d_widths=(1, math.inf), d_dropout=(0, 1), betas=(0, 1), ema_decay=(0, 1))
         if self.g_norm and self.batch_size == 1:
             raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false")
 

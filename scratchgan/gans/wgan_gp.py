@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,7 +43,7 @@ from scratchgan.tensor import Tensor
 class Config:
     """Hyperparameters; the defaults are for images, `POINTS` holds those for the plane."""
     data: str = "mnist5k"
-    size: int | None = None                 # edge in pixels: 8, 28, 32, 64 ...; None: the data's own
+    size: int | None = 32                   # edge in pixels: 8, 16, 28, 32, 64 ...; None: the data's own
     steps: int = 1000                       # updates of G
     batch_size: int = 64                    # m
     n_critic: int = 5                       # updates of D per update of G
@@ -51,7 +52,7 @@ class Config:
     betas: tuple[float, float] = (0.0, 0.9)
     latent: int = 100                       # size of z ~ N(0, I)
     g_width: int = 32                       # channels before G's last layer, doubling towards z
-    d_width: int = 32                       # channels after D's first layer, doubling towards its output
+    d_width: int = 16                       # channels after D's first layer, doubling towards its output
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 100
 
@@ -61,7 +62,8 @@ class Config:
 
 
 POINT_LAYERS = 3                            # hidden layers of both MLPs
-POINTS = {"steps": 3000, "batch_size": 256, "latent": 2, "g_width": 128, "d_width": 128, "sample_every": 500}
+POINTS = {"size": None, "steps": 3000, "batch_size": 256, "latent": 2, "g_width": 128, "d_width": 128,
+          "sample_every": 500}
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -91,7 +93,7 @@ class WGANGP(Sampler):
     """Generator and critic, their optimisers, and Algorithm 1. `streams` become the default ones, from which
     layers draw."""
     config_class = Config
-    presets = dict.fromkeys(("ring", "grid", "swissroll"), POINTS)
+    presets: ClassVar = {"digits": {"size": 16}, **dict.fromkeys(("ring", "grid", "swissroll"), POINTS)}
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
