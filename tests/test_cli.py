@@ -18,6 +18,7 @@ from PIL import Image
 from scratchgan import checkpoint, cli, gradients, report, settings
 from scratchgan.check import gradcheck
 from scratchgan.errors import UserError
+from tests import double  # noqa: F401  (makes the device "double" known)
 
 RING = [
     "train",
@@ -196,6 +197,15 @@ def test_a_closed_pipe_is_no_mistake():
     process.stdout.close()
     assert process.wait(60) == 0 and process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_a_run_on_a_device_goes_on_on_another():
+    """The strict double of CuPy stands for the GPU: nothing may slip between device and host by itself."""
+    assert run(*DIGITS, "--steps", "2", "--device", "double", "--out", "a") == 0
+    assert run("train", "--resume", "a", "--steps", "3") == 0
+    assert run("sample", "a", "--n", "3", "--out", "a.npz") == 0
+    assert run("train", "--resume", "a", "--steps", "4", "--device", "cpu") == 0
+    assert steps(Path("a")) == [1, 2, 3, 4]
 
 
 # Interruptions
