@@ -604,7 +604,7 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one():
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups 2 must divide in_channels 3 and out_channels 4"),
         (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "expected an integer or 2 of them"),
         (lambda: nn.Conv2d(3, 4, 3, padding_mode="zero"), "padding_mode is 'zero'"),
-        (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "padding_mode is 'reflect', expected zeros"),
+        (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "padding_mode is 'reflect'"),
         (lambda: nn.GroupNorm(3, 4), "num_groups 3 must divide num_channels 4"),
         (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3)))), "expected 4D input, found shape \\(2, 3\\)"),
         (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4)))), "expected 3 channels"),
