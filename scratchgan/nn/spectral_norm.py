@@ -15,7 +15,7 @@ from scratchgan.tensor import Tensor
 
 
 class SpectralNorm:
-    """The hook that sets W = W_orig / sigma, sigma = u^T W_orig v, before a forward: Algorithm 1 of the paper.
+    """The hook that sets W = W_orig / sigma, sigma = u^T W_orig v, before a forward: the paper's Algorithm 1.
 
     u and v are constants to the gradient. In training mode `n_power_iterations` steps  v <- normalize(W^T u),
     u <- normalize(W v) move them first, where W is the weight with the axis `dim` in front and the others
