@@ -32,8 +32,8 @@ class Generator(nn.Module):
     """z (N, latent) -> images (N, *shape) in [-1, 1].
 
     z is projected to base x base with width * 2**(halvings - 1) channels; each transposed convolution then
-    doubles the size and halves the channels, down to `width` before the last. Batch normalisation and ReLU follow
-    each but the last, which ends in tanh.
+    doubles the size and halves the channels, down to `width` before the last. Batch normalisation and ReLU
+    follow each but the last, which ends in tanh.
     """
 
     def __init__(self, latent: int, shape: tuple[int, ...], width: int):
@@ -55,7 +55,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (N, *shape) -> one logit each (N,): the generator's mirror image, with LeakyReLU(0.2).
 
-    `norm` puts batch normalisation after each convolution but the first and the last; those have no bias then.
+    `norm` puts batch normalisation after each convolution but the first and the last; the layers it
+    follows have no bias then.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, *, norm: bool):
