@@ -117,12 +117,13 @@ def _window_means(x, windows: Windows, counts: list[np.ndarray], divisor: int | 
 # Resampling
 
 def interpolate(input, size: Ints | None = None, scale_factor: float | Sequence[float] | None = None, mode: str = "nearest",
-                align_corners: bool | None = None, recompute_scale_factor: bool | None = None):
+                align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False):
     """x (N, C, L) or (N, C, H, W) resampled to `size`, or to floor(scale_factor n) along each axis.
 
     Modes: "nearest" (y[i] = x[floor(i r)] with the ratio r), "nearest-exact" (x[floor((i + 1/2) r)]), "linear" and "bilinear"
     (at (i + 1/2) r - 1/2, or with `align_corners` at i (n - 1) / (m - 1)), "area" (adaptive average pooling). The ratio is
-    1 / scale_factor where that is given, unless `recompute_scale_factor`, and n / m otherwise.
+    1 / scale_factor where that is given, unless `recompute_scale_factor`, and n / m otherwise. `antialias` widens the triangle of
+    "bilinear" to the ratio where that is above 1.
     """
     axes = input.ndim - 2
     modes = {1: ("nearest", "nearest-exact", "linear", "area"), 2: ("nearest", "nearest-exact", "bilinear", "area")}
@@ -131,11 +132,14 @@ def interpolate(input, size: Ints | None = None, scale_factor: float | Sequence[
                          f"or {modes[2]} for (N, C, H, W)")
     if align_corners is not None and "linear" not in mode:
         raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
+    if antialias and mode != "bilinear":
+        raise ValueError(f"interpolate: antialias is there for mode 'bilinear' alone, not {mode!r}")
     sizes, ratios = _target(input.shape[2:], size, scale_factor, bool(recompute_scale_factor))
     if mode == "area":
         return _adaptive_means(input, sizes)
     if "linear" in mode:
-        matrices = [_linear_weights(n, m, ratio, bool(align_corners)) for n, m, ratio in zip(input.shape[2:], sizes, ratios)]
+        weights = _antialiased_weights if antialias else _linear_weights
+        matrices = [weights(n, m, ratio, bool(align_corners)) for n, m, ratio in zip(input.shape[2:], sizes, ratios)]
     else:
         sources = [_nearest(n, m, ratio, mode) for n, m, ratio in zip(input.shape[2:], sizes, ratios)]
         factors = [_factors(n, source) for n, source in zip(input.shape[2:], sources)]
@@ -200,12 +204,27 @@ def _linear_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.nda
     if n == m:
         return np.eye(n)
     if align_corners:
-        place = np.arange(m) * ((n - 1) / (m - 1) if m > 1 else 0.0)
+        place = np.arange(m) * _corner_ratio(n, m)
     else:
         place = np.maximum((np.arange(m) + 0.5) * ratio - 0.5, 0)
     low = np.minimum(place.astype(int), n - 1)
     high, t = np.minimum(low + 1, n - 1), (place - low)[:, None]
     return (1 - t) * np.eye(n)[low] + t * np.eye(n)[high]
+
+
+def _corner_ratio(n: int, m: int) -> float:
+    """The step through n pixels that brings the first and the last of m to their corners."""
+    return (n - 1) / (m - 1) if m > 1 else 0.0
+
+
+def _antialiased_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.ndarray:
+    """(m, n): a triangle around each output's place, `ratio` wide to each side but no less than 1, cut at the borders."""
+    if align_corners:
+        ratio = _corner_ratio(n, m)
+    reach = max(ratio, 1.0)
+    centre = ratio * (np.arange(m) + 0.5)[:, None]
+    weights = np.maximum(1 - abs(np.arange(n) + 0.5 - centre) / reach, 0)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def pixel_shuffle(input, upscale_factor: int):

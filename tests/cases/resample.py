@@ -66,6 +66,9 @@ CASES = [
         {"scale_factor": 1.12}, {"scale_factor": 1.1, "recompute_scale_factor": True}, {"size": 4}, {"size": (1, 18)})]),
     *_over("interpolate", ((2, 3, 8, 6), (2, 3, 1, 5)), [{"mode": "bilinear", "align_corners": True, **size} for size in (
         {"scale_factor": 2}, {"size": (5, 9)}, {"scale_factor": 1.3}, {"size": 1})]),
+    *_over("interpolate", ((2, 3, 8, 6),), [{"mode": "bilinear", "antialias": True, "align_corners": corners, **size}
+                                            for corners in (False, True)
+                                            for size in ({"scale_factor": 2}, {"size": (3, 4)}, {"scale_factor": (0.4, 1.3)})]),
     *_over("interpolate", ((2, 3, 8),), [{"mode": mode, **size} for mode in ("nearest", "linear", "area") for size in (
         {"scale_factor": 2}, {"size": 5}, {"scale_factor": 1.7}, {"scale_factor": (0.5,)})]),
     *_over("interpolate", ((2, 3, 4, 4),), [{"mode": mode, "scale_factor": 2} for mode in ("nearest", "bilinear")],
