@@ -13,7 +13,7 @@ import numpy as np
 from scratchgan.backend import on_host, parallel
 
 LARGE = 1 << 17         # elements from which on blocks pay
-BLOCK = 1 << 15         # elements of a block: 128 KiB of float32, so that a few of them fit one core's L2 cache
+BLOCK = 1 << 14         # elements of a block: 64 KiB of float32, so that the handful that a formula makes fits one core's L2 cache
 
 
 def in_blocks(formula: Callable) -> Callable:
@@ -24,7 +24,7 @@ def in_blocks(formula: Callable) -> Callable:
     """
     @wraps(formula)
     def run(x, *others, **settings):
-        if on_host(x) and x.size >= LARGE:
+        if type(x) is np.ndarray and x.size >= LARGE:
             order = _memory_order(x)
             flat = [_flat(a, x.shape, order) for a in (x, *others)]
             if all(a is not None for a in flat):
