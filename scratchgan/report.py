@@ -19,7 +19,7 @@ from scratchgan import storage
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CELL = 56       # pixels: smaller images are enlarged by a whole factor, to be looked at
+CELL = 64       # pixels: smaller images are enlarged by a whole factor, to be looked at
 GAP = 2         # pixels between images
 POINTS_SHOWN = 2000
 PLOT_POINTS = 2000
