@@ -1,4 +1,7 @@
-"""Making tensors: from data, filled with a number, or drawn at random. Python numbers become float32 or int64, as in PyTorch."""
+"""Making tensors: from data, filled with a number, or drawn at random. Python numbers become float32 or
+int64, as in PyTorch.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,7 +23,9 @@ def _made(array, requires_grad: bool) -> Tensor:
 
 
 def as_tensor(data, dtype=None, device: str | None = None) -> Tensor:
-    """`data` (an array, a Tensor, a number, nested lists) as a Tensor, sharing its memory where dtype and device allow."""
+    """`data` (an array, a Tensor, a number, nested lists) as a Tensor, sharing its memory where dtype and
+    device allow.
+    """
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)
     if not hasattr(data, "dtype"):
@@ -44,12 +49,16 @@ def tensor(data, dtype=None, device: str | None = None, requires_grad: bool = Fa
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A Tensor on the memory of `array`. A write to the array after a graph has saved it makes that graph's backward raise."""
+    """A Tensor on the memory of `array`. A write to the array after a graph has saved it makes that graph's
+    backward raise.
+    """
     t = Tensor(array)
-    return t if t.data is array else t          # reading `data` notes that the caller holds the memory
+    return t if t.data is array else t  # reading `data` notes that the caller holds the memory
 
 
-def full(size: int | Sequence[int], fill_value, *, dtype=None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+def full(
+    size: int | Sequence[int], fill_value, *, dtype=None, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
     """A tensor of one value everywhere, of the value's dtype unless another is given."""
     if dtype is None:
         dtype = bool if isinstance(fill_value, bool) else int64 if isinstance(fill_value, int) else float32
@@ -87,44 +96,74 @@ def ones_like(input: Tensor, *, dtype=None, requires_grad: bool = False) -> Tens
     return full_like(input, 1, dtype=dtype, requires_grad=requires_grad)
 
 
-def arange(start, end=None, step=1, *, dtype=None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
-    """start, start + step, ... below end; arange(n) counts from 0. float32 if one of the numbers is no integer, else int64."""
+def arange(
+    start, end=None, step=1, *, dtype=None, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
+    """start, start + step, ... below end; arange(n) counts from 0. float32 if one of the numbers is no
+    integer, else int64.
+    """
     start, end = (0, start) if end is None else (start, end)
     if dtype is None:
         dtype = float32 if any(isinstance(n, float) for n in (start, end, step)) else int64
     return _made(backend.module_of(device).arange(start, end, step, dtype=dtype), requires_grad)
 
 
-def linspace(start: float, end: float, steps: int, *, dtype=float32, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, *, dtype=float32, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
     """`steps` numbers at equal distances from start to end, both included."""
     return _made(backend.module_of(device).linspace(start, end, steps, dtype=dtype), requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, dtype=float32, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int, m: int | None = None, *, dtype=float32, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Ones on the diagonal of an n by m matrix, zeros elsewhere."""
     return _made(backend.module_of(device).eye(n, m, dtype=dtype), requires_grad)
 
 
 # Random numbers are drawn on the host, so that a seed means the same numbers on every device.
 
-def _drawn(draw, size: tuple, dtype, device: str, requires_grad: bool, generator: np.random.Generator | None) -> Tensor:
+
+def _drawn(
+    draw, size: tuple, dtype, device: str, requires_grad: bool, generator: np.random.Generator | None
+) -> Tensor:
     generator = backend.default_streams()["random"] if generator is None else generator
-    return _made(backend.module_of(device).asarray(draw(generator, spread(size)).astype(dtype)), requires_grad)
+    return _made(
+        backend.module_of(device).asarray(draw(generator, spread(size)).astype(dtype)), requires_grad
+    )
 
 
-def randn(*size: int, dtype=float32, device: str = "cpu", requires_grad: bool = False,
-          generator: np.random.Generator | None = None) -> Tensor:
+def randn(
+    *size: int,
+    dtype=float32,
+    device: str = "cpu",
+    requires_grad: bool = False,
+    generator: np.random.Generator | None = None,
+) -> Tensor:
     """Standard normal numbers, from the default stream "random" unless a generator is given."""
     return _drawn(lambda g, shape: g.standard_normal(shape), size, dtype, device, requires_grad, generator)
 
 
-def rand(*size: int, dtype=float32, device: str = "cpu", requires_grad: bool = False,
-         generator: np.random.Generator | None = None) -> Tensor:
+def rand(
+    *size: int,
+    dtype=float32,
+    device: str = "cpu",
+    requires_grad: bool = False,
+    generator: np.random.Generator | None = None,
+) -> Tensor:
     """Numbers from [0, 1), from the default stream "random" unless a generator is given."""
     return _drawn(lambda g, shape: g.random(shape), size, dtype, device, requires_grad, generator)
 
 
-def randint(low: int, high: int, size: Sequence[int], *, dtype=int64, device: str = "cpu",
-            generator: np.random.Generator | None = None) -> Tensor:
+def randint(
+    low: int,
+    high: int,
+    size: Sequence[int],
+    *,
+    dtype=int64,
+    device: str = "cpu",
+    generator: np.random.Generator | None = None,
+) -> Tensor:
     """Integers low ... high - 1."""
     return _drawn(lambda g, shape: g.integers(low, high, shape), (size,), dtype, device, False, generator)

@@ -1,9 +1,11 @@
 """Operators and methods of Tensor, attached to the class when scratchgan is imported.
 
-Operators call ops directly, methods call `scratchgan.functional` with the tensor as first argument. What changes a tensor in place
-(`add_`, `x += y`, `x[i] = y`, `copy_`, ...) writes into its memory and stamps the write. Where the change would have to be
-differentiated, the tensor becomes a handle on a newly computed array instead; a leaf that requires gradients refuses.
+Operators call ops directly, methods call `scratchgan.functional` with the tensor as first argument. What
+changes a tensor in place (`add_`, `x += y`, `x[i] = y`, `copy_`, ...) writes into its memory and stamps the
+write. Where the change would have to be differentiated, the tensor becomes a handle on a newly computed array
+instead; a leaf that requires gradients refuses.
 """
+
 from __future__ import annotations
 
 from functools import update_wrapper
@@ -18,22 +20,28 @@ from scratchgan.ops.shape import setitem
 from scratchgan.recording import state
 from scratchgan.tensor import Leaf, Op, Tensor, cast
 
-METHODS = """abs add all amax amin any argmax argmin broadcast_to chunk clamp clone contiguous cos div eq exp flatten gather ge gt
-index_select isfinite isnan le log log1p log_softmax logsumexp lt matmul max maximum mean min minimum mul narrow ne neg norm pow relu
-rsqrt sigmoid sign sin softmax split sqrt squeeze std sub sum t tanh transpose unbind unflatten unsqueeze var""".split()
-SPREADING = "expand flip permute reshape".split()               # x.permute(0, 2, 1) and x.permute((0, 2, 1)) alike
+METHODS = """
+abs add all amax amin any argmax argmin broadcast_to chunk clamp clone contiguous cos div eq exp flatten
+gather ge gt index_select isfinite isnan le log log1p log_softmax logsumexp lt matmul max maximum mean min
+minimum mul narrow ne neg norm pow relu rsqrt sigmoid sign sin softmax split sqrt squeeze std sub sum t
+tanh transpose unbind unflatten unsqueeze var
+""".split()
+SPREADING = "expand flip permute reshape".split()  # x.permute(0, 2, 1) and x.permute((0, 2, 1)) alike
 IN_PLACE = "abs add clamp div exp log mul neg pow relu sigmoid sqrt sub tanh".split()
 
 
 def _attach(name: str):
     """Decorator: make the function a method or property of Tensor under this name."""
+
     def attach(function):
         setattr(Tensor, name, function)
         return function
+
     return attach
 
 
 # Operators
+
 
 def _operator(name: str, op: Op) -> None:
     def method(self, other):
@@ -46,8 +54,16 @@ def _operator(name: str, op: Op) -> None:
     setattr(Tensor, f"__r{name}__", reflected)
 
 
-for name, op in {"add": ops.add, "sub": ops.sub, "mul": ops.mul, "truediv": ops.div, "pow": functional.pow,
-                 "matmul": functional.matmul, "and": ops.bitwise_and, "or": ops.bitwise_or}.items():
+for name, op in {
+    "add": ops.add,
+    "sub": ops.sub,
+    "mul": ops.mul,
+    "truediv": ops.div,
+    "pow": functional.pow,
+    "matmul": functional.matmul,
+    "and": ops.bitwise_and,
+    "or": ops.bitwise_or,
+}.items():
     _operator(name, op)
 for name in ("eq", "ne", "lt", "le", "gt", "ge"):
     _operator(name, getattr(ops, name))
@@ -62,12 +78,14 @@ _attach("__hash__")(object.__hash__)
 
 # Methods that are functions
 
+
 def _method(function):
     if not isinstance(function, Op):
-        return function                             # a plain function binds by itself
+        return function  # a plain function binds by itself
 
     def method(self, *others):
         return function(self, *others)
+
     method.__name__ = method.__qualname__ = function.name
     method.__doc__ = function.__doc__
     return method
@@ -76,6 +94,7 @@ def _method(function):
 def _spreading(function):
     def method(self, *numbers):
         return function(self, spread(numbers))
+
     return update_wrapper(method, function)
 
 
@@ -84,7 +103,9 @@ for name in METHODS:
 for name in SPREADING:
     setattr(Tensor, name, _spreading(getattr(functional, name)))
 Tensor.view = Tensor.reshape
-Tensor.T = property(lambda self: functional.permute(self, range(self.ndim)[::-1]), doc="All axes in reverse order.")
+Tensor.T = property(
+    lambda self: functional.permute(self, range(self.ndim)[::-1]), doc="All axes in reverse order."
+)
 Tensor.mT = property(lambda self: functional.transpose(self, -1, -2), doc="The last two axes exchanged.")
 
 
@@ -148,6 +169,7 @@ def _repr(self) -> str:
 
 # Numbers, and arrays for others
 
+
 @_attach("item")
 def _item(self):
     """The only element as a Python number."""
@@ -158,13 +180,17 @@ def _item(self):
 
 def _without_gradients(self, name: str):
     if self.requires_grad:
-        raise RuntimeError(f"{name}: a tensor that requires gradients can't leave its graph; use detach() first")
+        raise RuntimeError(
+            f"{name}: a tensor that requires gradients can't leave its graph; use detach() first"
+        )
     return self._array
 
 
 @_attach("numpy")
 def _numpy(self) -> np.ndarray:
-    """The array in host memory, shared. A write to it after a graph has saved it makes that graph's backward raise."""
+    """The array in host memory, shared. A write to it after a graph has saved it makes that graph's backward
+    raise.
+    """
     array = _without_gradients(self, "numpy")
     if not backend.on_host(array):
         raise TypeError(f"numpy: the tensor is on {self.device}; use cpu() first")
@@ -190,14 +216,18 @@ _attach("__int__")(lambda self: int(self.item()))
 @_attach("__bool__")
 def _bool(self) -> bool:
     if self._array.size != 1:
-        raise RuntimeError(f"bool(): a tensor of shape {self.shape} is neither true nor false; use any() or all()")
+        raise RuntimeError(
+            f"bool(): a tensor of shape {self.shape} is neither true nor false; use any() or all()"
+        )
     return bool(self._array.item())
 
 
 @_attach("__index__")
 def _index(self) -> int:
     if self._array.size != 1 or self.dtype.kind not in "biu":
-        raise TypeError(f"a tensor of shape {self.shape} and dtype {self.dtype} is no index: expected one integer")
+        raise TypeError(
+            f"a tensor of shape {self.shape} and dtype {self.dtype} is no index: expected one integer"
+        )
     return int(self._array.item())
 
 
@@ -207,6 +237,7 @@ def _format(self, spec: str) -> str:
 
 
 # Copies, dtypes, devices
+
 
 @_attach("detach")
 def _detach(self) -> Tensor:
@@ -239,7 +270,8 @@ moved.vjp(x=lambda g, source, target: moved(g, source=target, target=source))
 
 @_attach("to")
 def _to(self, *args, dtype=None, device: str | None = None) -> Tensor:
-    """to(dtype), to(device), to(device, dtype) or to(other tensor); the tensor itself where nothing changes."""
+    """to(dtype), to(device), to(device, dtype) or to(other tensor); the tensor itself where nothing changes.
+    """
     for a in args:
         if isinstance(a, Tensor):
             dtype, device = a.dtype, a.device
@@ -254,28 +286,46 @@ def _to(self, *args, dtype=None, device: str | None = None) -> Tensor:
 
 _attach("cpu")(lambda self: self.to("cpu"))
 _attach("cuda")(lambda self: self.to("cuda"))
-for name, dtype in {"half": np.float16, "float": np.float32, "double": np.float64, "int": np.int32, "long": np.int64,
-                    "bool": np.bool_}.items():
+for name, dtype in {
+    "half": np.float16,
+    "float": np.float32,
+    "double": np.float64,
+    "int": np.int32,
+    "long": np.int64,
+    "bool": np.bool_,
+}.items():
     setattr(Tensor, name, lambda self, dtype=dtype: self.to(dtype))
 
 
 # Changes in place
 
+
 def _is_recorded(self, name: str, *others) -> bool:
-    """Whether a graph has to know of a change to `self`; a leaf that requires gradients may not change while gradients are recorded."""
+    """Whether a graph has to know of a change to `self`; a leaf that requires gradients may not change while
+    gradients are recorded.
+    """
     if not state.recording:
         return False
     if isinstance(self._node, Leaf):
-        raise RuntimeError(f"{name}: a leaf tensor that requires gradients can't be changed in place; use no_grad()")
+        raise RuntimeError(
+            f"{name}: a leaf tensor that requires gradients can't be changed in place; use no_grad()"
+        )
     return self._node is not None or any(isinstance(o, Tensor) and o._node is not None for o in others)
 
 
 def _become(self, result: Tensor, name: str) -> Tensor:
-    """Give `self` the values of `result`: in its memory, or as a handle on the result where the change is recorded."""
+    """Give `self` the values of `result`: in its memory, or as a handle on the result where the change is
+    recorded.
+    """
     if result.shape != self.shape:
-        raise ValueError(f"{name}: the result has shape {result.shape}, which the tensor of shape {self.shape} can't hold in place")
+        raise ValueError(
+            f"{name}: the result has shape {result.shape}, "
+            f"which the tensor of shape {self.shape} can't hold in place"
+        )
     if not np.can_cast(result.dtype, self.dtype, "same_kind"):
-        raise TypeError(f"{name}: the result has dtype {result.dtype}, which a tensor of {self.dtype} can't hold in place")
+        raise TypeError(
+            f"{name}: the result has dtype {result.dtype}, which a tensor of {self.dtype} can't hold in place"
+        )
     if _is_recorded(self, name, result):
         result = result.to(self.dtype)
         self._array, self._node = result._array, result._node
@@ -288,6 +338,7 @@ def _become(self, result: Tensor, name: str) -> Tensor:
 def _in_place(function, name: str):
     def method(self, *args, **kw):
         return _become(self, function(self, *args, **kw), name)
+
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`{name[:-1]}`, in place."
     return method
@@ -295,7 +346,13 @@ def _in_place(function, name: str):
 
 for name in IN_PLACE:
     setattr(Tensor, name + "_", _in_place(getattr(functional, name), name + "_"))
-for name, op in {"add": ops.add, "sub": ops.sub, "mul": ops.mul, "truediv": ops.div, "pow": functional.pow}.items():
+for name, op in {
+    "add": ops.add,
+    "sub": ops.sub,
+    "mul": ops.mul,
+    "truediv": ops.div,
+    "pow": functional.pow,
+}.items():
     setattr(Tensor, f"__i{name}__", _in_place(op, f"{name}_"))
 
 
@@ -303,7 +360,9 @@ for name, op in {"add": ops.add, "sub": ops.sub, "mul": ops.mul, "truediv": ops.
 def _copy_(self, source) -> Tensor:
     """Take over the values of `source`, broadcast and cast."""
     source = source if isinstance(source, Tensor) else Tensor(source)
-    return _become(self, functional.clone(functional.broadcast_to(source, self.shape)).to(self.dtype), "copy_")
+    return _become(
+        self, functional.clone(functional.broadcast_to(source, self.shape)).to(self.dtype), "copy_"
+    )
 
 
 @_attach("fill_")

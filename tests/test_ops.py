@@ -1,8 +1,10 @@
 """Every function of scratchgan.functional over the table of cases.
 
-Against PyTorch in float64: value, gradient, gradient of the gradient. Against finite differences: gradient and gradient of the gradient.
-Then float32, the slow specification of fused ops against their fast path, and the strict double of a device.
+Against PyTorch in float64: value, gradient, gradient of the gradient. Against finite differences: gradient
+and gradient of the gradient. Then float32, the slow specification of fused ops against their fast path, and
+the strict double of a device.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -25,37 +27,56 @@ from tests.cases import CASES, Case, make_inputs
 
 TOLERANCE = 1e-10
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-DIFFERENTIABLE = pytest.mark.parametrize("case", [c for c in CASES if c.derivatives >= 1], ids=lambda case: case.id)
-SMOOTH = pytest.mark.parametrize("case", [c for c in CASES if c.derivatives >= 1 and c.differences], ids=lambda case: case.id)
-TWICE_SMOOTH = pytest.mark.parametrize("case", [c for c in CASES if c.derivatives >= 2 and c.differences], ids=lambda case: case.id)
+DIFFERENTIABLE = pytest.mark.parametrize(
+    "case", [c for c in CASES if c.derivatives >= 1], ids=lambda case: case.id
+)
+SMOOTH = pytest.mark.parametrize(
+    "case", [c for c in CASES if c.derivatives >= 1 and c.differences], ids=lambda case: case.id
+)
+TWICE_SMOOTH = pytest.mark.parametrize(
+    "case", [c for c in CASES if c.derivatives >= 2 and c.differences], ids=lambda case: case.id
+)
 
 
-def derivatives(case: Case, order: int, dtype=np.float64, move=lambda a: a, create_graph=None) -> list[np.ndarray]:
-    """Value, then gradients, then gradients of the gradients of our function, each projected by the same random cotangents as PyTorch's.
+def derivatives(
+    case: Case, order: int, dtype=np.float64, move=lambda a: a, create_graph=None
+) -> list[np.ndarray]:
+    """Value, then gradients, then gradients of the gradients of our function, each projected by the same
+    random cotangents as PyTorch's.
 
     `move` brings an input to another device; a gradient that doesn't exist is zeros.
     """
-    xs = [Tensor(move(a)).requires_grad_(spec.differentiable) for a, spec in zip(make_inputs(case, dtype), case.inputs)]
+    xs = [
+        Tensor(move(a)).requires_grad_(spec.differentiable)
+        for a, spec in zip(make_inputs(case, dtype), case.inputs)
+    ]
     y = case.run(F, *xs)
     result, wanted = [y], [x for x in xs if x.requires_grad]
     for n in range(order):
-        targets = result[-1:] if n == 0 else result[-len(wanted):]
+        targets = result[-1:] if n == 0 else result[-len(wanted) :]
         us = [Tensor(move(cotangent(n, i, t.shape).astype(t.dtype))) for i, t in enumerate(targets)]
         pairs = [(t, u) for t, u in zip(targets, us) if t.requires_grad]
         keep = create_graph if create_graph is not None else n + 1 < order
-        found = sg.grad([t for t, _ in pairs], wanted, [u for _, u in pairs], create_graph=keep) if pairs else [None] * len(wanted)
+        found = (
+            sg.grad([t for t, _ in pairs], wanted, [u for _, u in pairs], create_graph=keep)
+            if pairs
+            else [None] * len(wanted)
+        )
         result += [x.detach() * 0 if g is None else g for x, g in zip(wanted, found)]
     return [backend.to_host(t.detach()._array) for t in result]
 
 
 def torch_derivatives(case: Case, order: int) -> list[np.ndarray]:
     """What `derivatives` computes, by PyTorch."""
-    xs = [torch.from_numpy(a).requires_grad_(spec.differentiable) for a, spec in zip(make_inputs(case), case.inputs)]
+    xs = [
+        torch.from_numpy(a).requires_grad_(spec.differentiable)
+        for a, spec in zip(make_inputs(case), case.inputs)
+    ]
     function = case.torch or _torch_function(case)
     y = function(*xs)
     result, wanted = [y], [x for x in xs if x.requires_grad]
     for n in range(order):
-        targets = result[-1:] if n == 0 else result[-len(wanted):]
+        targets = result[-1:] if n == 0 else result[-len(wanted) :]
         us = [torch.from_numpy(cotangent(n, i, tuple(t.shape))).to(t.dtype) for i, t in enumerate(targets)]
         pairs = [(t, u) for t, u in zip(targets, us) if t.requires_grad]
         found = _torch_grad(pairs, wanted)
@@ -84,7 +105,7 @@ def assert_equal(ours: list, theirs: list, case: Case, tolerance: float = TOLERA
     assert len(ours) == len(theirs)
     for name, a, b in zip(names, ours, theirs):
         assert a.shape == b.shape, f"{case.id}: {name} has shape {a.shape}, expected {b.shape}"
-        within = max(tolerance, 1e-6) if a.dtype == np.float32 else tolerance       # integers become float32
+        within = max(tolerance, 1e-6) if a.dtype == np.float32 else tolerance  # integers become float32
         np.testing.assert_allclose(a, b, rtol=within, atol=within, err_msg=f"{case.id}: {name}")
 
 
@@ -120,7 +141,9 @@ def test_float32_stays_float32(case: Case):
 
 @DIFFERENTIABLE
 def test_raw_sweep_and_recorded_sweep_agree(case: Case):
-    """VJPs on arrays (fast paths of fused ops among them) against the same VJPs on Tensors (specifications of fused ops)."""
+    """VJPs on arrays (fast paths of fused ops among them) against the same VJPs on Tensors (specifications of
+    fused ops).
+    """
     assert_equal(derivatives(case, 1, create_graph=False), derivatives(case, 1, create_graph=True), case)
 
 
@@ -141,15 +164,27 @@ def test_on_the_device_double(case: Case):
 
 # The registry
 
+
 def _modules(package):
     return [import_module(f"{package.__name__}.{m.name}") for m in iter_modules(package.__path__)]
 
 
-OPS = list({id(value): value for module in _modules(ops) for value in vars(module).values() if isinstance(value, Op)}.values())
+OPS = list(
+    {
+        id(value): value
+        for module in _modules(ops)
+        for value in vars(module).values()
+        if isinstance(value, Op)
+    }.values()
+)
 
 
 def test_every_public_function_has_cases():
-    public = {name for name, value in vars(F).items() if callable(value) and not name.startswith("_") and not inspect.ismodule(value)}
+    public = {
+        name
+        for name, value in vars(F).items()
+        if callable(value) and not name.startswith("_") and not inspect.ismodule(value)
+    }
     assert public - {case.op for case in CASES} == set()
 
 

@@ -1,4 +1,7 @@
-"""PyTorch's dimension arguments (one number, several, none; negative ones count from the end) as the tuples that ops take."""
+"""PyTorch's dimension arguments (one number, several, none; negative ones count from the end) as the tuples
+that ops take.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,7 +10,7 @@ from operator import index as integer
 
 def one(dim: int, ndim: int) -> int:
     """`dim` as a number from 0 on; IndexError where an array of `ndim` axes has none such."""
-    n = max(1, ndim)                # an array without axes takes 0 and -1
+    n = max(1, ndim)  # an array without axes takes 0 and -1
     d = integer(dim)
     if not -n <= d < n:
         raise IndexError(f"dim {d} is out of range: expected {-n} <= dim < {n}")

@@ -1,15 +1,86 @@
-"""Element-wise functions under PyTorch's names and argument forms. Tensors, arrays and numbers broadcast together."""
+"""Element-wise functions under PyTorch's names and argument forms. Tensors, arrays and numbers broadcast
+together.
+"""
+
 from __future__ import annotations
 
 from scratchgan.ops import elementwise as ops
 from scratchgan.ops.elementwise import absolute as abs
-from scratchgan.ops.elementwise import (bitwise_and, bitwise_not, bitwise_or, cos, eq, erf, exp, ge, gt, isfinite, isnan, le, log,
-                                        log1p, logsigmoid, lt, maximum, minimum, mul, ne, neg, relu, rsqrt, sigmoid, sign, silu,
-                                        sin, sqrt, tanh)
+from scratchgan.ops.elementwise import (
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    cos,
+    eq,
+    erf,
+    exp,
+    ge,
+    gt,
+    isfinite,
+    isnan,
+    le,
+    log,
+    log1p,
+    logsigmoid,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    relu,
+    rsqrt,
+    sigmoid,
+    sign,
+    silu,
+    sin,
+    sqrt,
+    tanh,
+)
 
-__all__ = ["abs", "add", "bitwise_and", "bitwise_not", "bitwise_or", "clamp", "cos", "div", "elu", "eq", "erf", "exp", "ge", "gelu",
-           "gt", "isfinite", "isnan", "le", "leaky_relu", "log", "log1p", "logsigmoid", "lt", "maximum", "minimum", "mul", "ne", "neg",
-           "pow", "relu", "rsqrt", "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "sub", "tanh", "where"]
+__all__ = [
+    "abs",
+    "add",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "clamp",
+    "cos",
+    "div",
+    "elu",
+    "eq",
+    "erf",
+    "exp",
+    "ge",
+    "gelu",
+    "gt",
+    "isfinite",
+    "isnan",
+    "le",
+    "leaky_relu",
+    "log",
+    "log1p",
+    "logsigmoid",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "relu",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "softplus",
+    "sqrt",
+    "sub",
+    "tanh",
+    "where",
+]
+
 
 def add(input, other, *, alpha: float = 1):
     """input + alpha other."""
@@ -22,7 +93,9 @@ def sub(input, other, *, alpha: float = 1):
 
 
 def div(input, other, *, rounding_mode: str | None = None):
-    """input / other; `rounding_mode` "floor" or "trunc" rounds the quotient down or towards 0, and leaves no gradient."""
+    """input / other; `rounding_mode` "floor" or "trunc" rounds the quotient down or towards 0, and leaves no
+    gradient.
+    """
     if rounding_mode is None:
         return ops.div(input, other)
     if rounding_mode not in ("floor", "trunc"):
@@ -40,7 +113,8 @@ def pow(input, exponent):
 
 
 def clamp(input, min=None, max=None):
-    """min(max(input, min), max); either bound a number, a tensor or None. The gradient passes at the bounds."""
+    """min(max(input, min), max); either bound a number, a tensor or None. The gradient passes at the bounds.
+    """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must not be None")
     if min is not None:
@@ -68,7 +142,9 @@ def elu(input, alpha: float = 1.0):
 
 
 def gelu(input, approximate: str = "none"):
-    """input times the standard normal distribution function; `approximate="tanh"` takes the formula with tanh."""
+    """input times the standard normal distribution function; `approximate="tanh"` takes the formula with
+    tanh.
+    """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate is {approximate!r}, expected 'none' or 'tanh'")
     return ops.gelu(input) if approximate == "none" else ops.gelu_tanh(input)

@@ -1,4 +1,5 @@
 """Matrix products in all of PyTorch's forms, each brought down to products of matrices."""
+
 from __future__ import annotations
 
 import math
@@ -17,14 +18,19 @@ __all__ = ["einsum", "linear", "matmul"]
 
 
 def matmul(input, other):
-    """The product of two matrices, a vector counting as a row on the left and as a column on the right; axes before broadcast."""
+    """The product of two matrices, a vector counting as a row on the left and as a column on the right; axes
+    before broadcast.
+    """
     if input.ndim == 0 or other.ndim == 0:
-        raise ValueError(f"matmul: expected at least one axis each, found shapes {tuple(input.shape)} and {tuple(other.shape)}")
+        raise ValueError(
+            "matmul: expected at least one axis each, "
+            f"found shapes {tuple(input.shape)} and {tuple(other.shape)}"
+        )
     if input.ndim == 1:
         return squeeze(matmul(unsqueeze(input, 0), other), -2 if other.ndim > 1 else 0)
     if other.ndim == 1:
         return squeeze(matmul(input, unsqueeze(other, 1)), -1)
-    if input.ndim > 2 and other.ndim == 2:                          # one large product, not a batch of small ones
+    if input.ndim > 2 and other.ndim == 2:  # one large product, not a batch of small ones
         return reshape(ops.matmul(_rows(input), other), shape=(*input.shape[:-1], other.shape[1]))
     return ops.matmul(input, other)
 
@@ -43,7 +49,8 @@ def linear(input, weight, bias=None):
     return product if bias is None else product + bias
 
 
-# Einstein's sums. An axis carries a label: a letter, or a negative number for the axes behind an ellipsis, -1 the last.
+# Einstein's sums. An axis carries a label: a letter, or a negative number for the axes behind an ellipsis, -1
+# the last.
 
 Labels = list[Hashable]
 
@@ -51,9 +58,9 @@ Labels = list[Hashable]
 def einsum(equation, *operands):
     """Sums of products over labelled axes: einsum("bij,bjk->bik", a, b).
 
-    Repeated labels take diagonals, "..." stands for any axes and broadcasts, without "->" the labels that occur once come out in
-    alphabetical order. Also einsum(equation, [a, b]) and einsum(a, [0, 1], b, [1, 2], [0, 2]). Contracts from left to right, each
-    pair as a batch of matrix products.
+    Repeated labels take diagonals, "..." stands for any axes and broadcasts, without "->" the labels that
+    occur once come out in alphabetical order. Also einsum(equation, [a, b]) and einsum(a, [0, 1], b, [1, 2],
+    [0, 2]). Contracts from left to right, each pair as a batch of matrix products.
     """
     if not isinstance(equation, str):
         equation, operands = _as_equation([equation, *operands])
@@ -63,7 +70,7 @@ def einsum(equation, *operands):
     operands, terms = _without_repeats(operands, terms, equation)
     result, labels = operands[0], terms[0]
     for i in range(1, len(operands)):
-        keep = {*output, *(label for term in terms[i + 1:] for label in term)}
+        keep = {*output, *(label for term in terms[i + 1 :] for label in term)}
         result, labels = _contracted(result, labels, operands[i], terms[i], keep)
     result, labels = _summed(result, labels, set(output))
     return _arranged(result, labels, output)
@@ -71,12 +78,13 @@ def einsum(equation, *operands):
 
 def _as_equation(arguments: list) -> tuple[str, list]:
     """The form with lists of numbers from 0 to 51 in place of letters."""
+
     def term(numbers: Sequence) -> str:
         return "".join("..." if n is Ellipsis else chr(n + (65 if n < 26 else 71)) for n in numbers)
 
     pairs = len(arguments) // 2
-    equation = ",".join(term(numbers) for numbers in arguments[1:2 * pairs:2])
-    return equation + ("->" + term(arguments[-1]) if len(arguments) % 2 else ""), arguments[:2 * pairs:2]
+    equation = ",".join(term(numbers) for numbers in arguments[1 : 2 * pairs : 2])
+    return equation + ("->" + term(arguments[-1]) if len(arguments) % 2 else ""), arguments[: 2 * pairs : 2]
 
 
 def _parsed(equation: str, operands: Sequence) -> tuple[list[Labels], Labels]:
@@ -91,7 +99,9 @@ def _parsed(equation: str, operands: Sequence) -> tuple[list[Labels], Labels]:
     hidden = [x.ndim - len(term.replace("...", "")) for term, x in zip(terms, operands)]
     for term, x, n in zip(terms, operands, hidden):
         if n < 0 or (n > 0 and "..." not in term):
-            raise ValueError(f"einsum: {term!r} in {equation!r} does not fit an operand of shape {tuple(x.shape)}")
+            raise ValueError(
+                f"einsum: {term!r} in {equation!r} does not fit an operand of shape {tuple(x.shape)}"
+            )
     labelled = [_labels(term, n) for term, n in zip(terms, hidden)]
     if arrow:
         result = _labels(output, max(hidden))
@@ -110,7 +120,8 @@ def _labels(term: str, hidden: int) -> Labels:
 
 
 def _without_repeats(operands: Sequence, terms: list[Labels], equation: str) -> tuple[list, list[Labels]]:
-    """Operands whose labels differ and whose sizes agree: diagonals taken, broadcast axes of size 1 dropped."""
+    """Operands whose labels differ and whose sizes agree: diagonals taken, broadcast axes of size 1 dropped.
+    """
     operands, terms = zip(*[_diagonal(x, term) for x, term in zip(operands, terms)])
     sizes: dict[Hashable, int] = {}
     for x, term in zip(operands, terms):
@@ -118,34 +129,51 @@ def _without_repeats(operands: Sequence, terms: list[Labels], equation: str) -> 
             if sizes.setdefault(label, n) == 1:
                 sizes[label] = n
             elif n not in (1, sizes[label]):
-                raise ValueError(f"einsum: label {label!r} of {equation!r} stands for sizes {sizes[label]} and {n}")
+                raise ValueError(
+                    f"einsum: label {label!r} of {equation!r} stands for sizes {sizes[label]} and {n}"
+                )
     fitted = []
     for x, term in zip(operands, terms):
         kept = [i for i, (n, label) in enumerate(zip(x.shape, term)) if n == sizes[label]]
-        fitted.append((x if len(kept) == x.ndim else reshape(x, shape=tuple([x.shape[i] for i in kept])), [term[i] for i in kept]))
+        fitted.append(
+            (
+                x if len(kept) == x.ndim else reshape(x, shape=tuple([x.shape[i] for i in kept])),
+                [term[i] for i in kept],
+            )
+        )
     operands, terms = zip(*fitted)
     return list(operands), list(terms)
 
 
 def _diagonal(x, labels: Labels):
-    """x without repeated labels: the elements whose indices on the axes of one label agree, which becomes the first axis."""
+    """x without repeated labels: the elements whose indices on the axes of one label agree, which becomes the
+    first axis.
+    """
     for label in labels:
         axes = [i for i, other in enumerate(labels) if other == label]
         if len(axes) > 1:
             rest = [i for i in range(x.ndim) if i not in axes]
             sizes = {x.shape[i] for i in axes}
             if len(sizes) > 1:
-                raise ValueError(f"einsum: label {label!r} repeats within an operand with sizes {sorted(sizes)}")
+                raise ValueError(
+                    f"einsum: label {label!r} repeats within an operand with sizes {sorted(sizes)}"
+                )
             array = x._array if isinstance(x, Tensor) else x
             places = (xp(array).arange(sizes.pop()),) * len(axes)
-            return _diagonal(getitem(permute(x, axes=(*axes, *rest)), index=places), [label, *(labels[i] for i in rest)])
+            return _diagonal(
+                getitem(permute(x, axes=(*axes, *rest)), index=places), [label, *(labels[i] for i in rest)]
+            )
     return x, labels
 
 
 def _summed(x, labels: Labels, keep: set) -> tuple:
     """x summed over the labels that are not in `keep`."""
     gone = tuple([i for i, label in enumerate(labels) if label not in keep])
-    return (sum(x, axis=gone, keepdims=False), [label for label in labels if label in keep]) if gone else (x, labels)
+    return (
+        (sum(x, axis=gone, keepdims=False), [label for label in labels if label in keep])
+        if gone
+        else (x, labels)
+    )
 
 
 def _arranged(x, labels: Labels, wanted: Labels):
@@ -162,12 +190,14 @@ def _contracted(a, a_labels: Labels, b, b_labels: Labels, keep: set) -> tuple:
     rows, columns = [c for c in a_labels if c not in common], [c for c in b_labels if c not in common]
     a, b = _arranged(a, a_labels, batch + rows + inner), _arranged(b, b_labels, batch + inner + columns)
     i, j = len(batch), len(batch) + len(inner)
-    batch_shape, row_shape = a.shape[:i], a.shape[i:i + len(rows)]
+    batch_shape, row_shape = a.shape[:i], a.shape[i : i + len(rows)]
     inner_shape, column_shape = b.shape[i:j], b.shape[j:]
     if inner:
         m, k, n = math.prod(row_shape), math.prod(inner_shape), math.prod(column_shape)
         product = ops.matmul(reshape(a, shape=(*batch_shape, m, k)), reshape(b, shape=(*batch_shape, k, n)))
     else:
-        product = mul(reshape(a, shape=(*a.shape, *[1] * len(columns))),
-                      reshape(b, shape=(*batch_shape, *[1] * len(rows), *column_shape)))
+        product = mul(
+            reshape(a, shape=(*a.shape, *[1] * len(columns))),
+            reshape(b, shape=(*batch_shape, *[1] * len(rows), *column_shape)),
+        )
     return reshape(product, shape=(*batch_shape, *row_shape, *column_shape)), batch + rows + columns

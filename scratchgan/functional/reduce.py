@@ -1,4 +1,5 @@
 """Reductions under PyTorch's names and argument forms: `dim` is one axis, several, or None for all."""
+
 from __future__ import annotations
 
 import math
@@ -10,8 +11,24 @@ from scratchgan.ops import reduce as ops
 from scratchgan.ops.elementwise import absolute, maximum, minimum, ne
 from scratchgan.tensor import cast
 
-__all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "log_softmax", "logsumexp", "max", "mean", "min", "norm", "softmax",
-           "std", "sum", "var"]
+__all__ = [
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "log_softmax",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "softmax",
+    "std",
+    "sum",
+    "var",
+]
 
 Dim = int | Sequence[int] | None
 
@@ -41,13 +58,27 @@ def _spread_arguments(dim, unbiased, correction) -> tuple:
     return dim, 1 if correction is None else correction
 
 
-def var(input, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None):
+def var(
+    input,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+):
     """sum (input - mean)^2 / (n - correction) over `dim`. `unbiased` says correction 1 or 0."""
     dim, correction = _spread_arguments(dim, unbiased, correction)
     return ops.var(input, axis=dims.reduced(dim, input.ndim), keepdims=keepdim, correction=correction)
 
 
-def std(input, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None):
+def std(
+    input,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+):
     """The square root of `var`."""
     dim, correction = _spread_arguments(dim, unbiased, correction)
     return ops.std(input, axis=dims.reduced(dim, input.ndim), keepdims=keepdim, correction=correction)
@@ -95,12 +126,16 @@ def _extreme(input, dim, keepdim: bool, whole, place, pairwise):
 
 
 def max(input, dim=None, keepdim: bool = False):
-    """max(x): the largest element. max(x, y): element-wise. max(x, dim): (values, places), the gradient to the first of a tie."""
+    """max(x): the largest element. max(x, y): element-wise. max(x, dim): (values, places), the gradient to
+    the first of a tie.
+    """
     return _extreme(input, dim, keepdim, amax, argmax, maximum)
 
 
 def min(input, dim=None, keepdim: bool = False):
-    """min(x): the smallest element. min(x, y): element-wise. min(x, dim): (values, places), the gradient to the first of a tie."""
+    """min(x): the smallest element. min(x, y): element-wise. min(x, dim): (values, places), the gradient to
+    the first of a tie.
+    """
     return _extreme(input, dim, keepdim, amin, argmin, minimum)
 
 
@@ -120,7 +155,9 @@ def log_softmax(input, dim: int, *, dtype=None):
 
 
 def norm(input, p: float | str = "fro", dim: Dim = None, keepdim: bool = False, dtype=None):
-    """(sum |x|^p)^(1/p) over `dim`: "fro" is 2, inf and -inf the extremes of |x|, 0 the number of elements that are not 0."""
+    """(sum |x|^p)^(1/p) over `dim`: "fro" is 2, inf and -inf the extremes of |x|, 0 the number of elements
+    that are not 0.
+    """
     input, axis = _typed(input, dtype), dims.reduced(dim, input.ndim)
     if p in ("fro", 2):
         return ops.norm2(input, axis=axis, keepdims=keepdim)

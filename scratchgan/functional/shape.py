@@ -1,4 +1,5 @@
 """Rearranging, joining, indexing and padding under PyTorch's names and argument forms."""
+
 from __future__ import annotations
 
 import math
@@ -13,12 +14,37 @@ from scratchgan.ops import shape as ops
 from scratchgan.ops.shape import clone, contiguous
 from scratchgan.tensor import Tensor, expand_to
 
-__all__ = ["broadcast_to", "cat", "chunk", "clone", "concat", "concatenate", "contiguous", "expand", "flatten", "flip", "gather",
-           "getitem", "index_select", "narrow", "pad", "permute", "reshape", "split", "squeeze", "stack", "t", "transpose", "unbind",
-           "unflatten", "unsqueeze"]
+__all__ = [
+    "broadcast_to",
+    "cat",
+    "chunk",
+    "clone",
+    "concat",
+    "concatenate",
+    "contiguous",
+    "expand",
+    "flatten",
+    "flip",
+    "gather",
+    "getitem",
+    "index_select",
+    "narrow",
+    "pad",
+    "permute",
+    "reshape",
+    "split",
+    "squeeze",
+    "stack",
+    "t",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unsqueeze",
+]
 
 
 # Axes
+
 
 def reshape(input, shape: int | Sequence[int]):
     """The elements in memory order under another shape; one entry may be -1."""
@@ -49,7 +75,8 @@ def t(input):
 
 
 def broadcast_to(input, size: Sequence[int]):
-    """The input repeated along new leading axes and along axes of size 1, without a copy; -1 keeps an axis."""
+    """The input repeated along new leading axes and along axes of size 1, without a copy; -1 keeps an axis.
+    """
     size = spread((size,))
     new = len(size) - input.ndim
     if new < 0 or any(n < 0 for n in size[:new]):
@@ -80,7 +107,7 @@ def flatten(input, start_dim: int = 0, end_dim: int = -1):
     if first > last:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     shape = input.shape
-    return ops.reshape(input, shape=(*shape[:first], math.prod(shape[first:last + 1]), *shape[last + 1:]))
+    return ops.reshape(input, shape=(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
 def unflatten(input, dim: int, sizes: Sequence[int]):
@@ -91,8 +118,10 @@ def unflatten(input, dim: int, sizes: Sequence[int]):
         rest = -math.prod(sizes)
         sizes = tuple([input.shape[at] // rest if n == -1 else n for n in sizes])
     if math.prod(sizes) != input.shape[at]:
-        raise ValueError(f"unflatten: sizes {sizes} do not multiply to {input.shape[at]}, the size of axis {dim}")
-    return ops.reshape(input, shape=(*input.shape[:at], *sizes, *input.shape[at + 1:]))
+        raise ValueError(
+            f"unflatten: sizes {sizes} do not multiply to {input.shape[at]}, the size of axis {dim}"
+        )
+    return ops.reshape(input, shape=(*input.shape[:at], *sizes, *input.shape[at + 1 :]))
 
 
 def flip(input, dims: int | Sequence[int]):
@@ -101,6 +130,7 @@ def flip(input, dims: int | Sequence[int]):
 
 
 # Joining and parting
+
 
 def cat(tensors: Sequence, dim: int = 0):
     """Tensors one after another along an axis; those of shape (0,) are left out, as in PyTorch."""
@@ -157,6 +187,7 @@ def unbind(input, dim: int = 0) -> tuple:
 
 # Indexing
 
+
 def _along(input, dim: int, at):
     """input[:, ..., at] with `at` at axis `dim`."""
     return ops.getitem(input, index=(*[slice(None)] * one(dim, input.ndim), at))
@@ -172,7 +203,8 @@ def _entry(i):
 def indexing_steps(index) -> list[tuple]:
     """What stands between x[ and ] as one or two indices for NumPy, applied one after the other.
 
-    PyTorch takes numbers before arrays: x[0, :, [1, 2]] is x[0][:, [1, 2]], whereas NumPy joins 0 and [1, 2] to one index.
+    PyTorch takes numbers before arrays: x[0, :, [1, 2]] is x[0][:, [1, 2]], whereas NumPy joins 0 and [1, 2]
+    to one index.
     """
     index = tuple([_entry(i) for i in index]) if isinstance(index, tuple) else (_entry(index),)
     arrays = [isinstance(i, list) or getattr(i, "ndim", 0) > 0 for i in index]
@@ -205,7 +237,9 @@ def _axes_of(index) -> int:
 def _indices(index, name: str):
     index = index._array if isinstance(index, Tensor) else index
     if getattr(index, "dtype", None) is None or index.dtype.kind not in "iu":
-        raise TypeError(f"{name}: index has dtype {getattr(index, 'dtype', type(index).__name__)}, expected integers")
+        raise TypeError(
+            f"{name}: index has dtype {getattr(index, 'dtype', type(index).__name__)}, expected integers"
+        )
     return index
 
 
@@ -213,11 +247,18 @@ def gather(input, dim: int, index):
     """out[i, j, k] = input[i, index[i, j, k], k] for dim = 1, and likewise along other axes."""
     index, axis = _indices(index, "gather"), one(dim, input.ndim)
     if index.ndim != input.ndim:
-        raise ValueError(f"gather: index has shape {tuple(index.shape)}, expected as many axes as {tuple(input.shape)}")
+        raise ValueError(
+            f"gather: index has shape {tuple(index.shape)}, expected as many axes as {tuple(input.shape)}"
+        )
     if any(i > n for d, (i, n) in enumerate(zip(index.shape, input.shape)) if d != axis):
-        raise ValueError(f"gather: index has shape {tuple(index.shape)}, beyond the input's {tuple(input.shape)}")
-    places = [xp(index).arange(n).reshape([-1 if d == i else 1 for d in range(index.ndim)]) for i, n in enumerate(index.shape)]
-    places[axis:axis + 1] = [index]
+        raise ValueError(
+            f"gather: index has shape {tuple(index.shape)}, beyond the input's {tuple(input.shape)}"
+        )
+    places = [
+        xp(index).arange(n).reshape([-1 if d == i else 1 for d in range(index.ndim)])
+        for i, n in enumerate(index.shape)
+    ]
+    places[axis : axis + 1] = [index]
     return ops.getitem(input, index=tuple(places))
 
 
@@ -231,23 +272,35 @@ def index_select(input, dim: int, index):
 
 # Padding
 
-def pad(input, pad: Sequence[int], mode: str = "constant", value: float | None = None):
-    """The input with elements around it: pad = (before, after) of the last axis, then of the one before it, and so on.
 
-    Modes: "constant" (`value`, default 0), "reflect" (without the border itself), "replicate", "circular". Negative entries crop.
+def pad(input, pad: Sequence[int], mode: str = "constant", value: float | None = None):
+    """The input with elements around it: pad = (before, after) of the last axis, then of the one before it,
+    and so on.
+
+    Modes: "constant" (`value`, default 0), "reflect" (without the border itself), "replicate", "circular".
+    Negative entries crop.
     """
     pad = spread((pad,))
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ValueError(f"pad: pad is {pad}, expected two numbers for each of at most {input.ndim} axes")
     if mode != "constant" and (mode not in _BORDERS or value is not None):
-        raise ValueError(f"pad: mode is {mode!r} and value {value}, expected 'constant', 'reflect', 'replicate' or 'circular', "
-                         "and a value for 'constant' only")
-    widths = [(0, 0)] * (input.ndim - len(pad) // 2) + [pad[i:i + 2] for i in range(len(pad) - 2, -1, -2)]
+        raise ValueError(
+            f"pad: mode is {mode!r} and value {value}, "
+            "expected 'constant', 'reflect', 'replicate' or 'circular', "
+            "and a value for 'constant' only"
+        )
+    widths = [(0, 0)] * (input.ndim - len(pad) // 2) + [pad[i : i + 2] for i in range(len(pad) - 2, -1, -2)]
     if min(pad, default=0) < 0:
-        input = ops.getitem(input, index=tuple([slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(widths, input.shape)]))
+        input = ops.getitem(
+            input, index=tuple([slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(widths, input.shape)])
+        )
         widths = [(max(0, a), max(0, b)) for a, b in widths]
     if mode == "constant":
-        return ops.pad(input, widths=tuple(widths), value=0 if value is None else value) if any(map(any, widths)) else input
+        return (
+            ops.pad(input, widths=tuple(widths), value=0 if value is None else value)
+            if any(map(any, widths))
+            else input
+        )
     for axis, (before, after) in enumerate(widths):
         if before or after:
             left, right = _BORDERS[mode](input, axis, before, after)
@@ -258,13 +311,16 @@ def pad(input, pad: Sequence[int], mode: str = "constant", value: float | None =
 def _reflected(x, axis: int, before: int, after: int) -> tuple:
     n = x.shape[axis]
     if max(before, after) >= n:
-        raise ValueError(f"pad: reflecting {max(before, after)} elements needs an axis longer than that, found size {n}")
+        raise ValueError(
+            f"pad: reflecting {max(before, after)} elements needs an axis longer than that, found size {n}"
+        )
     return flip(narrow(x, axis, 1, before), axis), flip(narrow(x, axis, n - 1 - after, after), axis)
 
 
 def _replicated(x, axis: int, before: int, after: int) -> tuple:
     def border(at: int, times: int):
-        return expand_to(narrow(x, axis, at, 1), shape=(*x.shape[:axis], times, *x.shape[axis + 1:]))
+        return expand_to(narrow(x, axis, at, 1), shape=(*x.shape[:axis], times, *x.shape[axis + 1 :]))
+
     return border(0, before), border(x.shape[axis] - 1, after)
 
 

@@ -1,8 +1,9 @@
 """Element-wise formulas over large host arrays: in blocks that stay in cache, on all worker threads.
 
-NumPy computes a formula such as `g * (1 - out * out)` in one pass over memory per operation. Cut into blocks, the intermediate
-results never leave the cache, and only the arguments and the result travel to memory.
+NumPy computes a formula such as `g * (1 - out * out)` in one pass over memory per operation. Cut into blocks,
+the intermediate results never leave the cache, and only the arguments and the result travel to memory.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,16 +13,20 @@ import numpy as np
 
 from scratchgan.backend import on_host, parallel
 
-LARGE = 1 << 17         # elements from which on blocks pay
-BLOCK = 1 << 14         # elements of a block: 64 KiB of float32, so that the handful that a formula makes fits one core's L2 cache
+LARGE = 1 << 17  # elements from which on blocks pay
+BLOCK = (
+    1 << 14
+)  # elements of a block: 64 KiB of float32, so that the handful that a formula makes fits one core's L2 cache
 
 
 def in_blocks(formula: Callable) -> Callable:
-    """Make the element-wise `formula(x, *others, **settings)` run in blocks where its arrays are large and on the host.
+    """Make the element-wise `formula(x, *others, **settings)` run in blocks where its arrays are large and on
+    the host.
 
-    `others` are numbers and arrays of x's shape. The result keeps x's memory layout. All else (Tensors, device arrays, small,
-    broadcasting or strided arrays) is handed to the formula as it is.
+    `others` are numbers and arrays of x's shape. The result keeps x's memory layout. All else (Tensors,
+    device arrays, small, broadcasting or strided arrays) is handed to the formula as it is.
     """
+
     @wraps(formula)
     def run(x, *others, **settings):
         if type(x) is np.ndarray and x.size >= LARGE:
@@ -31,6 +36,7 @@ def in_blocks(formula: Callable) -> Callable:
                 result = _run(lambda *blocks: formula(*blocks, **settings), flat)
                 return result.reshape([x.shape[axis] for axis in order]).transpose(np.argsort(order))
         return formula(x, *others, **settings)
+
     return run
 
 

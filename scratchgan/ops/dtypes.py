@@ -4,6 +4,7 @@
 - Floating-point numbers beat integers whatever their widths: int64 and float32 give float32.
 - A tensor with axes beats one without: float32 of shape (3,) and float64 of shape () give float32.
 """
+
 from __future__ import annotations
 
 import numpy as np

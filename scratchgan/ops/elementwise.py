@@ -1,8 +1,10 @@
 """Element-wise functions and their derivatives.
 
-Binary functions broadcast; their VJPs answer in the shape of the result, and the engine sums over what was repeated. At a kink the
-derivative is PyTorch's: |x|' = relu'(x) = 0 at 0, a tie of two arguments gives half to each, clamp passes at its bounds.
+Binary functions broadcast; their VJPs answer in the shape of the result, and the engine sums over what was
+repeated. At a kink the derivative is PyTorch's: |x|' = relu'(x) = 0 at 0, a tie of two arguments gives half
+to each, clamp passes at its bounds.
 """
+
 from __future__ import annotations
 
 import math
@@ -19,6 +21,7 @@ Broadcasting = partial(Op, broadcasts=True)
 
 
 # Arithmetic
+
 
 @Broadcasting
 def add(a, b):
@@ -72,7 +75,7 @@ def power_from(x, *, base):
 def power(a, b):
     """a ** b for two arrays."""
     a, b = alike(a, b)
-    return a ** b
+    return a**b
 
 
 def _power_of_x(g, x, p):
@@ -102,6 +105,7 @@ power.vjp(a=_power_a, b=_power_b)
 
 # Rounding and signs: flat wherever they have a derivative
 
+
 @Op
 def floor(x):
     return xp(x).floor(x)
@@ -122,6 +126,7 @@ for flat in (floor, trunc, sign):
 
 
 # Exponentials, roots, circles
+
 
 @Op
 def exp(x):
@@ -178,6 +183,7 @@ cos.vjp(x=lambda g, x: -g * sin(x))
 
 # Choices
 
+
 @Broadcasting
 def where(condition, a, b):
     a, b = alike(a, b)
@@ -219,28 +225,24 @@ def _to_winner(g, won, tied):
     return where(tied, 0.5 * g, where(won, g, 0))
 
 
-where.vjp(a=lambda g, condition: where(condition, g, 0),
-          b=lambda g, condition: where(condition, 0, g))
-maximum.vjp(a=lambda g, a, b: _to_winner(g, a > b, a == b),
-            b=lambda g, a, b: _to_winner(g, a < b, a == b))
-minimum.vjp(a=lambda g, a, b: _to_winner(g, a < b, a == b),
-            b=lambda g, a, b: _to_winner(g, a > b, a == b))
-clamp_min.vjp(x=lambda g, x, low: g * (x >= low),
-              low=lambda g, x, low: g * (x < low))
-clamp_max.vjp(x=lambda g, x, high: g * (x <= high),
-              high=lambda g, x, high: g * (x > high))
+where.vjp(a=lambda g, condition: where(condition, g, 0), b=lambda g, condition: where(condition, 0, g))
+maximum.vjp(a=lambda g, a, b: _to_winner(g, a > b, a == b), b=lambda g, a, b: _to_winner(g, a < b, a == b))
+minimum.vjp(a=lambda g, a, b: _to_winner(g, a < b, a == b), b=lambda g, a, b: _to_winner(g, a > b, a == b))
+clamp_min.vjp(x=lambda g, x, low: g * (x >= low), low=lambda g, x, low: g * (x < low))
+clamp_max.vjp(x=lambda g, x, high: g * (x <= high), high=lambda g, x, high: g * (x > high))
 absolute.vjp(x=lambda g, x: g * sign(x))
 
 
-# Activations. All are finite for any finite x. Selecting with `where` would cost NumPy more than all the rest of a formula, so masks
-# are multiplied or compared instead.
+# Activations. All are finite for any finite x. Selecting with `where` would cost NumPy more than all the rest
+# of a formula, so masks are multiplied or compared instead.
+
 
 @Op
 @in_blocks
 def sigmoid(x):
     """1 / (1 + e^-x), accurate also where it is tiny."""
     x = floating(x)
-    with np.errstate(over="ignore"):                # e^-x may become infinite: its reciprocal is the limit 0
+    with np.errstate(over="ignore"):  # e^-x may become infinite: its reciprocal is the limit 0
         e = xp(x).exp(-x)
     e += 1
     return 1 / e
@@ -330,14 +332,43 @@ silu.vjp(x=_silu_x)
 
 # The normal distribution's share in GELU
 
-# W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969): quotients of polynomials,
-# highest power first, for erf(x) / x in x^2 on |x| <= 0.46875 and for e^(x^2) erfc(x) in x above.
-ERF_SMALL = ((1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
-             (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3))
-ERFC_LARGE = ((2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594, 6.61191906371416295e1, 2.98635138197400131e2,
-               8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3),
-              (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
-               3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3))
+# W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969):
+# quotients of polynomials, highest power first, for erf(x) / x in x^2 on |x| <= 0.46875 and for e^(x^2)
+# erfc(x) in x above.
+ERF_SMALL = (
+    (
+        1.85777706184603153e-1,
+        3.16112374387056560,
+        1.13864154151050156e2,
+        3.77485237685302021e2,
+        3.20937758913846947e3,
+    ),
+    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
+)
+ERFC_LARGE = (
+    (
+        2.15311535474403846e-8,
+        5.64188496988670089e-1,
+        8.88314979438837594,
+        6.61191906371416295e1,
+        2.98635138197400131e2,
+        8.81952221241769090e2,
+        1.71204761263407058e3,
+        2.05107837782607147e3,
+        1.23033935479799725e3,
+    ),
+    (
+        1.0,
+        1.57449261107098347e1,
+        1.17693950891312499e2,
+        5.37181101862009858e2,
+        1.62138957456669019e3,
+        3.29079923573345963e3,
+        4.36261909014324716e3,
+        3.43936767414372164e3,
+        1.23033935480374942e3,
+    ),
+)
 
 
 def _horner(coefficients: tuple[float, ...], x):
@@ -355,7 +386,7 @@ def _horner(coefficients: tuple[float, ...], x):
 def erf(x):
     """The error function 2/sqrt(pi) int_0^x e^(-t^2) dt, within 1e-15."""
     m = xp(x)
-    size = m.minimum(abs(x), 6)                     # erf(6) is 1 in float64
+    size = m.minimum(abs(x), 6)  # erf(6) is 1 in float64
     square, (p, q), (r, s) = size * size, ERF_SMALL, ERFC_LARGE
     near = m.copysign(size, x) * (_horner(p, square) / _horner(q, square))
     far = m.copysign(1 - m.exp(-square) * (_horner(r, size) / _horner(s, size)), x)
@@ -404,6 +435,7 @@ gelu_tanh.vjp(x=_gelu_tanh_x)
 
 
 # Comparisons and logic: no derivative
+
 
 @Op
 def eq(a, b):

@@ -1,4 +1,7 @@
-"""Matrix products. A vector, and a batch of matrices times one matrix, are brought into these forms by `functional.linalg`."""
+"""Matrix products. A vector, and a batch of matrices times one matrix, are brought into these forms by
+`functional.linalg`.
+"""
+
 from __future__ import annotations
 
 from functools import partial
@@ -23,4 +26,8 @@ def affine(x, w, b):
 
 
 matmul.vjp(a=lambda g, b: matmul(g, swap(b)), b=lambda g, a: matmul(swap(a), g))
-affine.vjp(x=lambda g, w: matmul(g, w), w=lambda g, x: matmul(swap(g), x), b=lambda g: sum(g, axis=(0,), keepdims=False))
+affine.vjp(
+    x=lambda g, w: matmul(g, w),
+    w=lambda g, x: matmul(swap(g), x),
+    b=lambda g: sum(g, axis=(0,), keepdims=False),
+)

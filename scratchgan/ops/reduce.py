@@ -1,8 +1,9 @@
 """Reductions and the functions that divide by one.
 
-Every `axis` here is a tuple of axes, none of them negative. The VJP of a reduction repeats the cotangent along the axes that are gone
-and weighs it there.
+Every `axis` here is a tuple of axes, none of them negative. The VJP of a reduction repeats the cotangent
+along the axes that are gone and weighs it there.
 """
+
 from __future__ import annotations
 
 import math
@@ -11,7 +12,7 @@ import numpy as np
 
 from scratchgan.backend import xp
 from scratchgan.ops.dtypes import floating
-from scratchgan.ops.elementwise import absolute, exp, power_of, sign, sqrt, where
+from scratchgan.ops.elementwise import absolute, exp, power_of, sign, where
 from scratchgan.ops.shape import reshape
 from scratchgan.tensor import Op, cast, expand_to
 
@@ -69,12 +70,15 @@ def _std_x(g, x, out, shape, axis, keepdims, correction):
 
 
 sum.vjp(x=_repeated)
-mean.vjp(x=lambda g, shape, axis, keepdims: _repeated(g * (1 / max(1, _count(shape, axis))), shape, axis, keepdims))
+mean.vjp(
+    x=lambda g, shape, axis, keepdims: _repeated(g * (1 / max(1, _count(shape, axis))), shape, axis, keepdims)
+)
 var.vjp(x=_var_x)
 std.vjp(x=_std_x)
 
 
 # Extremes
+
 
 @Op
 def amax(x, *, axis, keepdims):
@@ -120,6 +124,7 @@ def any(x, *, axis, keepdims):
 
 # Exponentials. The largest element is taken out first, so that no exponent is above 0.
 
+
 def _finite_max(x, axis: tuple[int, ...]):
     if not _count(x.shape, axis):
         return 0.0
@@ -132,7 +137,7 @@ def logsumexp(x, *, axis, keepdims):
     """log sum e^x."""
     m, x = xp(x), floating(x)
     top = _finite_max(x, axis)
-    with np.errstate(divide="ignore"):              # the log of no terms, or of terms e^-inf, is -inf
+    with np.errstate(divide="ignore"):  # the log of no terms, or of terms e^-inf, is -inf
         out = m.log(m.exp(x - top).sum(axis=axis, keepdims=True)) + top
     return out if keepdims else out.squeeze(axis)
 
@@ -154,13 +159,17 @@ def log_softmax(x, *, axis):
     return below - m.log(m.exp(below).sum(axis=axis, keepdims=True))
 
 
-logsumexp.vjp(x=lambda g, x, out, shape, axis, keepdims:
-              _repeated(g, shape, axis, keepdims) * exp(x - _repeated(out, shape, axis, keepdims)))
+logsumexp.vjp(
+    x=lambda g, x, out, shape, axis, keepdims: (
+        _repeated(g, shape, axis, keepdims) * exp(x - _repeated(out, shape, axis, keepdims))
+    )
+)
 softmax.vjp(x=lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True)))
 log_softmax.vjp(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
 
 
 # Norms
+
 
 @Op
 def norm2(x, *, axis, keepdims):

@@ -1,4 +1,5 @@
 """Rearranging elements. All are linear, so that each VJP is the adjoint, which is again one of these."""
+
 from __future__ import annotations
 
 import math
@@ -57,6 +58,7 @@ def swap(x, i: int = -1, j: int = -2):
 
 # Joining
 
+
 @partial(Variadic, broadcasts=True)
 def cat(*arrays, axis):
     return xp(arrays[0]).concatenate(arrays, axis=axis)
@@ -78,6 +80,7 @@ stack.vjp(lambda g, i, shapes, axis: getitem(g, index=(*[slice(None)] * axis, i)
 
 # Indexing
 
+
 @Op
 def getitem(x, *, index):
     """x[index] by NumPy's rules, `index` a tuple."""
@@ -86,7 +89,9 @@ def getitem(x, *, index):
 
 @Op
 def scatter(x, *, index, shape):
-    """Zeros of `shape` with x added at `index`, places that occur repeatedly included: the adjoint of `getitem`."""
+    """Zeros of `shape` with x added at `index`, places that occur repeatedly included: the adjoint of
+    `getitem`.
+    """
     m = xp(x)
     if not _may_repeat(index):
         out = m.zeros(shape, dtype=x.dtype)
@@ -98,7 +103,10 @@ def scatter(x, *, index, shape):
 
 
 def _may_repeat(index: tuple) -> bool:
-    return any(getattr(i, "dtype", None) is not None and i.ndim and i.dtype.kind in "iu" or isinstance(i, list) for i in index)
+    return any(
+        getattr(i, "dtype", None) is not None and i.ndim and i.dtype.kind in "iu" or isinstance(i, list)
+        for i in index
+    )
 
 
 @partial(Op, broadcasts=True)
@@ -115,6 +123,7 @@ setitem.vjp(x=lambda g, index: setitem(g, 0, index=index), value=lambda g, index
 
 
 # Padding
+
 
 @Op
 def pad(x, *, widths, value):

@@ -1,4 +1,5 @@
 """What a case is: a function, the shapes and domains of its inputs, and what PyTorch calls the same thing."""
+
 from __future__ import annotations
 
 import math
@@ -20,10 +21,11 @@ class Input:
     ("int", n)   integers 0 ... n - 1
     "bool"       true or false
     """
+
     shape: tuple[int, ...]
     domain: str | tuple[str, int] = "normal"
-    grad: bool = True               # whether it is differentiated; integers and booleans never are
-    layout: str = "C"               # memory: "C", "channels_last", "transposed" or "strided"
+    grad: bool = True  # whether it is differentiated; integers and booleans never are
+    layout: str = "C"  # memory: "C", "channels_last", "transposed" or "strided"
 
     @property
     def differentiable(self) -> bool:
@@ -32,16 +34,20 @@ class Input:
 
 @dataclass(frozen=True)
 class Case:
-    """One call: `scratchgan.functional.<op>(*inputs, **kwargs)`, or `call(F, *tensors)`; `torch(*tensors)` where names differ."""
+    """One call: `scratchgan.functional.<op>(*inputs, **kwargs)`, or `call(F, *tensors)`; `torch(*tensors)`
+    where names differ.
+    """
+
     op: str
     inputs: tuple[Input, ...]
     kwargs: dict = field(default_factory=dict)
     call: Callable | None = None
     torch: Callable | None = None
-    order: int = 2                  # the highest derivative that exists
-    differences: bool = True        # whether difference quotients show it: not at a kink, nor where PyTorch leaves a gradient out
-    differences: bool = True        # whether the gradient is the limit of differences (not where PyTorch holds some back)
-    note: str = ""                  # what is special about it, where shapes and arguments don't tell
+    order: int = 2  # the highest derivative that exists
+    differences: bool = (
+        True  # whether difference quotients show it: not at a kink, nor where PyTorch leaves a gradient out
+    )
+    note: str = ""  # what is special about it, where shapes and arguments don't tell
 
     @property
     def id(self) -> str:
@@ -92,7 +98,9 @@ def _laid_out(array: np.ndarray, layout: str) -> np.ndarray:
         return array
     if layout == "channels_last":
         axes = (0, *range(2, array.ndim), 1)
-        return np.ascontiguousarray(array.transpose(axes)).transpose((0, array.ndim - 1, *range(1, array.ndim - 1)))
+        return np.ascontiguousarray(array.transpose(axes)).transpose(
+            (0, array.ndim - 1, *range(1, array.ndim - 1))
+        )
     if layout == "transposed":
         return np.asfortranarray(array)
     if layout == "strided":

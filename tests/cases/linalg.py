@@ -1,4 +1,5 @@
 """Cases of the matrix products."""
+
 import torch
 
 from tests.cases.case import Case, Input
@@ -9,8 +10,13 @@ def _product(*shapes, **layouts):
 
 
 def _einsum(equation, *shapes):
-    return Case("einsum", tuple(Input(s) for s in shapes), call=lambda F, *x: F.einsum(equation, *x),
-                torch=lambda *x: torch.einsum(equation, *x), note=equation)
+    return Case(
+        "einsum",
+        tuple(Input(s) for s in shapes),
+        call=lambda F, *x: F.einsum(equation, *x),
+        torch=lambda *x: torch.einsum(equation, *x),
+        note=equation,
+    )
 
 
 CASES = [
@@ -61,10 +67,25 @@ CASES = [
     _einsum("ai,bi,ci->abc", (2, 5), (3, 5), (4, 5)),
     _einsum("Ab,bA->A", (2, 3), (3, 2)),
     _einsum("ij,jk->ik", (3, 0), (0, 5)),
-    Case("einsum", (Input((3, 4)), Input((4, 5))), call=lambda F, a, b: F.einsum("ij,jk->ik", [a, b]),
-         torch=lambda a, b: torch.einsum("ij,jk->ik", [a, b]), note="list of operands"),
-    Case("einsum", (Input((3, 4)), Input((4, 5))), call=lambda F, a, b: F.einsum(a, [0, 1], b, [1, 2], [0, 2]),
-         torch=lambda a, b: torch.einsum(a, [0, 1], b, [1, 2], [0, 2]), note="numbered labels"),
-    Case("einsum", (Input((2, 3, 4)), Input((4, 30))), call=lambda F, a, b: F.einsum(a, [..., 1], b, [1, 27]),
-         torch=lambda a, b: torch.einsum(a, [..., 1], b, [1, 27]), note="numbered labels, ellipsis, no result"),
+    Case(
+        "einsum",
+        (Input((3, 4)), Input((4, 5))),
+        call=lambda F, a, b: F.einsum("ij,jk->ik", [a, b]),
+        torch=lambda a, b: torch.einsum("ij,jk->ik", [a, b]),
+        note="list of operands",
+    ),
+    Case(
+        "einsum",
+        (Input((3, 4)), Input((4, 5))),
+        call=lambda F, a, b: F.einsum(a, [0, 1], b, [1, 2], [0, 2]),
+        torch=lambda a, b: torch.einsum(a, [0, 1], b, [1, 2], [0, 2]),
+        note="numbered labels",
+    ),
+    Case(
+        "einsum",
+        (Input((2, 3, 4)), Input((4, 30))),
+        call=lambda F, a, b: F.einsum(a, [..., 1], b, [1, 27]),
+        torch=lambda a, b: torch.einsum(a, [..., 1], b, [1, 27]),
+        note="numbered labels, ellipsis, no result",
+    ),
 ]
