@@ -52,8 +52,11 @@ CASES = [
     *_over("max_pool2d", ((2, 3, 8, 8),), ({"kernel_size": 2}, {"kernel_size": 3, "stride": 1}), domain="distinct",
            layout="channels_last"),
     *_over("max_pool2d", ((0, 3, 4, 4), (1, 1, 2, 2)), ({"kernel_size": 2},), domain="distinct"),
-    Case("max_pool2d", (Input((2, 3, 6, 6)),), call=lambda F, x: F.max_pool2d(F.relu(x - 1), 3, 2),
-         torch=lambda x: T.max_pool2d(T.relu(x - 1), 3, 2), note="the first of equals"),
+    Case("max_pool2d", (Input((2, 3, 4, 4), "distinct"),), call=lambda F, x: F.max_pool2d(F.interpolate(x, scale_factor=2), 3, 2),
+         torch=lambda x: T.max_pool2d(T.interpolate(x, scale_factor=2), 3, 2), note="one of equals"),
+    Case("max_pool2d", (Input((2, 3, 6, 6)),), order=0, note="the first of equals",
+         call=lambda F, x: F.max_pool2d(F.clamp(x, max=0.1), 3, 2, return_indices=True)[1],
+         torch=lambda x: T.max_pool2d(x.clamp(max=0.1), 3, 2, return_indices=True)[1]),
     *[Case("max_pool2d", (Input(shape, "distinct"),), order=0, note=f"indices {kwargs}",
            call=lambda F, x, kw=kwargs: F.max_pool2d(x, return_indices=True, **kw)[1],
            torch=lambda x, kw=kwargs: T.max_pool2d(x, return_indices=True, **kw)[1])
