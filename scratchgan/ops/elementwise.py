@@ -43,8 +43,8 @@ def mul(a, b):
 
 @Broadcasting
 def div(a, b):
-    a, b = alike(floating(a), floating(b))
-    return a / b
+    a, b = alike(a, b)
+    return floating(a) / floating(b)
 
 
 @Op
