@@ -111,9 +111,9 @@ class Run:
         self.batches = data.Batches(self.dataset, plan.config.batch_size, plan.seed)
         try:
             self.gan = gans.get(plan.gan)(self.dataset.spec, plan.config, self.streams, plan.device)
+        except UserError:
+            raise
         except (ValueError, MemoryError) as error:
-            if isinstance(error, UserError):
-                raise
             raise UserError(f"{plan.gan} cannot be built with these settings: {error}") from error
 
     @property
