@@ -1,25 +1,30 @@
-"""Cutting host arrays into blocks of rows that stay in the processor's cache, and sharing the blocks among threads.
+"""Cutting host arrays into blocks of rows that stay in the processor's cache, and sharing the blocks among
+threads.
 
-Where blocks are cut does not depend on the number of threads, so results are the same bits on any machine size.
+Where blocks are cut does not depend on the number of threads, so results are the same bits on any machine
+size.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from scratchgan.backend import on_host, parallel
 
-BLOCK = 1 << 16         # numbers per block: 256 KiB of float32, so that three or four arrays' blocks fit the L2 cache
+BLOCK = (
+    1 << 16
+)  # numbers per block: 256 KiB of float32, so that three or four arrays' blocks fit the L2 cache
 
 
 def blocks(a) -> list[slice]:
-    """Slices of a's first axis with some BLOCK numbers each; on a device all of it, since one launch is best there."""
+    """Slices of a's first axis, some BLOCK numbers each; one slice on a device, where one launch is best."""
     n = a.shape[0]
     step = max(1, BLOCK * n // max(1, a.size)) if on_host(a) else max(1, n)
     return [slice(i, min(i + step, n)) for i in range(0, max(1, n), step)]
 
 
 def over(a, work: Callable[[int, slice], None]) -> None:
-    """work(number of the block, its rows) for every block of `a`, on the worker threads where `a` is a host array."""
+    """work(number of the block, its rows) for every block of `a`, on threads if `a` is on the host."""
     cuts = blocks(a)
 
     def some(part: slice) -> None:

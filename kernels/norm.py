@@ -5,25 +5,26 @@ With the mean m and the variance v of x over `axes`, r = (v + eps)^(-1/2) and an
     h = (x - m) r                       y = w h + b
     dw = sum of g h,   db = sum of g    dx = r (g w - mean(g w) - h mean(g w h)),
 
-means over `axes`, sums over the axes along which w and b are broadcast. x is read twice forward (statistics, then y = p x + q)
-and g and x twice backward (sums, then dx = p g + q x + s), with p, q and s much smaller than x. In layer norm, where they
-are not, they are outer products.
+means over `axes`, sums over the axes along which w and b are broadcast. x is read twice forward (statistics,
+then y = p x + q) and g and x twice backward (sums, then dx = p g + q x + s), with p, q and s much smaller
+than x. In layer norm, where they are not, they are outer products.
 
-On the host every pass goes block by block along the first axis, so that a block stays in the cache between ufuncs, and over
-threads; the blocks' sums are added in float64, in order. `np.einsum` does the sums, since it is fast whatever the memory order
-(0.15-0.4 ns an element; `sum` 0.3-2.5). One pass for the sums of x and x^2 loses digits where the mean is far larger than the
-deviation; such data is centred first (`FAR`).
+On the host every pass goes block by block along the first axis, so that a block stays in the cache between
+ufuncs, and over threads; the blocks' sums are added in float64, in order. `np.einsum` does the sums, since it
+is fast whatever the memory order (0.15-0.4 ns an element; `sum` 0.3-2.5). One pass for the sums of x and x^2
+loses digits where the mean is far larger than the deviation; such data is centred first (`FAR`).
 """
+
 from __future__ import annotations
 
 import math
 
 import numpy as np
-
-from scratchgan.backend import on_host, xp
 from scratchgan.kernels.blocks import blocks, over
 
-FAR = 10.0              # |mean| / deviation from which sums of x are taken after centring
+from scratchgan.backend import on_host, xp
+
+FAR = 10.0  # |mean| / deviation from which sums of x are taken after centring
 
 
 def moments(x, axes: tuple[int, ...]):
@@ -57,7 +58,7 @@ def normalize(x, mean, rstd, weight, bias):
 
 
 def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
-    """(dx, g summed, g h summed): the last two over the axes along which `weight` is broadcast (as they are where it is None)."""
+    """(dx, sum of g, sum of g h), the sums to the shape of `weight`, or of the mean where there is none."""
     if not on_host(x):
         return _vjp(g, x, mean, rstd, weight, axes)
     x, mean = _centred(x, mean, rstd)
@@ -100,11 +101,12 @@ def _sum_to(a, shape):
 
 
 def _centred(x, mean, rstd):
-    """x and its mean, both shifted by the mean where it is so large that products with x would lose digits."""
+    """x and its mean, shifted by the mean where it is so large that products with x would lose digits."""
     return (x - mean, mean * 0) if (abs(mean) * rstd > FAR).any() else (x, mean)
 
 
 # The host, block by block
+
 
 def _at(rows: slice, coefficient):
     """The rows of an array that may be broadcast along the first axis."""
@@ -112,7 +114,7 @@ def _at(rows: slice, coefficient):
 
 
 def _sums(products: list[tuple], kept: list[int]) -> list[np.ndarray]:
-    """Each product of arrays, summed over all but the `kept` axes, in float64, with the summed axes kept at size 1."""
+    """Each product of arrays, summed in float64 over all but the `kept` axes, which stay as size 1."""
     x = products[0][0]
     every = list(range(x.ndim))
     parts = [[None] * len(blocks(x)) for _ in products]
@@ -120,6 +122,7 @@ def _sums(products: list[tuple], kept: list[int]) -> list[np.ndarray]:
     def work(i, rows):
         for part, product in zip(parts, products):
             part[i] = np.einsum(*(o for a in product for o in (a[rows], every)), kept)
+
     over(x, work)
     shape = tuple(n if i in kept else 1 for i, n in enumerate(x.shape))
     join = np.concatenate if 0 in kept else np.stack
@@ -138,16 +141,22 @@ def _combine(terms: list[tuple], constant) -> np.ndarray:
         for array, q in others:
             y += array[rows] * _at(rows, q)
         y += _at(rows, constant)
+
     over(first, work)
     return out
 
 
-# Layer norm, where the weight varies along every axis that the statistics run over: x is a matrix of rows, each with a mean and a
-# deviation of its own, and products with the rows' and columns' coefficients are BLAS's.
+# Layer norm, where the weight varies along every axis that the statistics run over: x is a matrix of rows,
+# each with a mean and a deviation of its own, and products with the rows' and columns' coefficients are
+# BLAS's.
+
 
 def _by_rows(x, weight, mean) -> bool:
-    return (weight is not None and x.size > 0
-            and all({m, w} == {1, n} for n, m, w in zip(x.shape, mean.shape, weight.shape)))
+    return (
+        weight is not None
+        and x.size > 0
+        and all({m, w} == {1, n} for n, m, w in zip(x.shape, mean.shape, weight.shape))
+    )
 
 
 def _rows(x, mean):
@@ -167,6 +176,7 @@ def _normalize_rows(x, mean, rstd, weight, bias) -> np.ndarray:
         one *= weight.reshape(-1)
         if bias is not None:
             one += bias.reshape(-1)
+
     over(rows, work)
     return y
 
@@ -187,6 +197,7 @@ def _vjp_rows(g, x, mean, rstd, weight) -> tuple:
         y += (-r_ * mean_gw - m_ * of_x)[:, None]
         y += g * np.outer(r_, w)
         parts[i] = np.ones_like(r_) @ g, r_ @ gx - (m_ * r_) @ g
+
     over(rows, work)
     sum_g, sum_gh = (np.sum(p, axis=0).reshape(weight.shape) for p in zip(*parts))
     return dx, sum_g, sum_gh

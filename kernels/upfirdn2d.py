@@ -4,29 +4,33 @@ Per axis, with a filter f of T taps, rates u and d, and p zeros in front (p < 0 
 
     y[i] = sum over t with u | i d + t - p of  f[t] x[(i d + t - p) / u],          i = 0 ... size - 1,
 
-zeros being read outside of x. The adjoint is the same function: u and d swap, the filter is reversed, p becomes T - 1 - p.
-Average pooling (a filter of ones, u = 1, d = stride) and nearest-neighbour upsampling (u = factor) are special cases.
+zeros being read outside of x. The adjoint is the same function: u and d swap, the filter is reversed, p
+becomes T - 1 - p. Average pooling (a filter of ones, u = 1, d = stride) and nearest-neighbour upsampling (u =
+factor) are special cases.
 
-Each row r of the filter adds one image, filtered along the rows by f[r], to some rows of y. Along a row, one or two taps are that many
-strided slices; more of them are a banded matrix, which a dense product applies faster up to some hundred pixels (a 4 x 4 filter on
-16 x 64 x 32 x 32, up 2, forward and backward: 24 ms on one thread, against 87 for sixteen strided slices).
+Each row r of the filter adds one image, filtered along the rows by f[r], to some rows of y. Along a row, one
+or two taps are that many strided slices; more of them are a banded matrix, which a dense product applies
+faster up to some hundred pixels (a 4 x 4 filter on 16 x 64 x 32 x 32, up 2, forward and backward: 24 ms on
+one thread, against 87 for sixteen strided slices).
 """
+
 from __future__ import annotations
 
 from math import gcd
 
 import numpy as np
-
-from scratchgan.backend import xp
 from scratchgan.kernels.blocks import over
 from scratchgan.kernels.resample import empty_as, product
 
+from scratchgan.backend import xp
+
 Pair = tuple[int, int]
-WIDE = 256              # pixels in a row from which on slices beat the dense product
+WIDE = 256  # pixels in a row from which on slices beat the dense product
 
 
 def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
-    """x (N, C, H, W) filtered by f (R, S), rows of numbers on the host, gives y (N, C, *size) in x's memory order.
+    """x (N, C, H, W) filtered by f (R, S), rows of numbers on the host, gives y (N, C, *size) in x's memory
+    order.
 
     The filter is applied as it is (correlation); pad counts rows at the top and columns at the left.
     """
@@ -36,7 +40,7 @@ def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
     columns = [runs(s, up[1], down[1], pad[1], width, size[1]) for s in range(len(f[0]))]
     dense = len(columns) > 2 and width <= WIDE
     weights = {weight for row in f for weight in row}
-    gain = weights.pop() if len(weights) == 1 and not dense else 1      # one factor for the whole sum
+    gain = weights.pop() if len(weights) == 1 and not dense else 1  # one factor for the whole sum
     if dense:
         matrices = [xp(x).asarray(_banded(row, columns, width, size[1]), dtype=x.dtype) for row in f]
 
@@ -59,7 +63,7 @@ def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
 
 
 def runs(t: int, up: int, down: int, pad: int, n: int, size: int) -> tuple[slice, slice]:
-    """The outputs i that tap t reaches, and what each reads, (i down + t - pad) / up within range(n): two slices of one length."""
+    """Which outputs i tap t reaches, and what each reads, (i down + t - pad) / up: slices of one length."""
     common = gcd(up, down)
     step, stride = up // common, down // common
     start = next((i for i in range(step) if (i * down + t - pad) % up == 0), None)

@@ -1,38 +1,45 @@
 """Sliding windows over the last two axes of arrays: maxima, columns (unfold) and their adjoints.
 
-Window (i, j) reads x at (s i + d r - p, s j + d q - p) for the taps (r, q) of the kernel, per axis with its own stride s,
-dilation d and padding p; what lies outside of x does not exist (max) or is zero (unfold). Every function goes tap by tap:
-one strided slice of x against one slice of the output.
+Window (i, j) reads x at (s i + d r - p, s j + d q - p) for the taps (r, q) of the kernel, per axis with its
+own stride s, dilation d and padding p; what lies outside of x does not exist (max) or is zero (unfold). Every
+function goes tap by tap: one strided slice of x against one slice of the output.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from scratchgan.backend import xp
 from scratchgan.kernels.blocks import over
 from scratchgan.kernels.resample import empty_as
 from scratchgan.kernels.upfirdn2d import runs
+
+from scratchgan.backend import xp
 
 Pair = tuple[int, int]
 
 
 class Windows(NamedTuple):
     """Where the windows of x (N, C, H, W) are."""
+
     x_size: Pair
-    size: Pair              # windows down and right
+    size: Pair  # windows down and right
     kernel: Pair
     stride: Pair
     padding: Pair
     dilation: Pair
 
     def taps(self) -> Iterator[tuple[int, int, tuple, tuple]]:
-        """(r, q, index of the windows that tap (r, q) exists for, index of what it reads) for arrays (..., H, W)."""
+        """(r, q, index of the windows that have tap (r, q), index of what it reads) in (..., H, W)."""
         axes = range(2)
         for r in range(self.kernel[0]):
             for q in range(self.kernel[1]):
-                pairs = [runs(t * self.dilation[a], 1, self.stride[a], self.padding[a], self.x_size[a], self.size[a])
-                         for a, t in zip(axes, (r, q))]
+                pairs = [
+                    runs(
+                        t * self.dilation[a], 1, self.stride[a], self.padding[a], self.x_size[a], self.size[a]
+                    )
+                    for a, t in zip(axes, (r, q))
+                ]
                 yield r, q, (..., pairs[0][0], pairs[1][0]), (..., pairs[0][1], pairs[1][1])
 
 

@@ -1,25 +1,41 @@
-"""What kernels do block by block and on threads: the same numbers wherever blocks are cut, the same bits every time."""
+"""What kernels do block by block and on threads: same numbers wherever blocks are cut, same bits."""
+
 import numpy as np
 import pytest
-
 from scratchgan.kernels import blocks, norm, upfirdn2d
+
 from tests.cases import CASES, Case
 from tests.test_ops import assert_equal, derivatives
 
-BLOCKWISE = {"avg_pool2d", "batch_norm", "group_norm", "instance_norm", "interpolate", "layer_norm", "max_pool2d", "unfold", "upfirdn2d",
-             "adaptive_avg_pool2d"}
+BLOCKWISE = {
+    "avg_pool2d",
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "interpolate",
+    "layer_norm",
+    "max_pool2d",
+    "unfold",
+    "upfirdn2d",
+    "adaptive_avg_pool2d",
+}
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op in BLOCKWISE], ids=lambda case: case.id)
 def test_cutting_into_blocks_changes_nothing(case: Case, monkeypatch):
     whole = derivatives(case, min(case.order, 1))
-    monkeypatch.setattr(blocks, "BLOCK", 1)                 # every image is a block
+    monkeypatch.setattr(blocks, "BLOCK", 1)  # every image is a block
     assert_equal(derivatives(case, min(case.order, 1)), whole, case, tolerance=1e-12)
 
 
-@pytest.mark.parametrize("kernel", [norm.moments, lambda x, axes: norm.scale_shift(x, *norm.moments(x, axes))], ids=["moments", "scale_shift"])
+@pytest.mark.parametrize(
+    "kernel",
+    [norm.moments, lambda x, axes: norm.scale_shift(x, *norm.moments(x, axes))],
+    ids=["moments", "scale_shift"],
+)
 def test_the_number_of_threads_changes_no_bit(kernel, monkeypatch):
     from scratchgan import backend
+
     x = np.random.default_rng(0).standard_normal((40, 16, 16, 32), dtype=np.float32).transpose(0, 3, 1, 2)
     shared = kernel(x, (0, 2, 3))
     monkeypatch.setattr(backend, "workers", 1)
@@ -28,9 +44,12 @@ def test_the_number_of_threads_changes_no_bit(kernel, monkeypatch):
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1e3])
-@pytest.mark.parametrize("axes, weight", [((0, 2, 3), (1, 6, 1, 1)), ((2, 3), (1, 6, 1, 1)), ((1, 2, 3), (1, 6, 9, 8)), ((1, 2, 3), None)])
+@pytest.mark.parametrize(
+    "axes, weight",
+    [((0, 2, 3), (1, 6, 1, 1)), ((2, 3), (1, 6, 1, 1)), ((1, 2, 3), (1, 6, 9, 8)), ((1, 2, 3), None)],
+)
 def test_data_far_from_zero_keeps_its_digits(axes, weight, offset):
-    """float32 against the same formulas in float64: the error stays that of x itself, whose digits the offset eats."""
+    """float32 against float64: the error stays that of x itself, whose digits the offset eats."""
     rng = np.random.default_rng(1)
     x = (rng.standard_normal((70, 6, 9, 8)) + offset).astype(np.float32)
     g = rng.standard_normal(x.shape).astype(np.float32)
@@ -41,7 +60,10 @@ def test_data_far_from_zero_keeps_its_digits(axes, weight, offset):
         rstd = (variance + x.dtype.type(1e-5)) ** -0.5
         return [norm.normalize(x, mean, rstd, w, None), *norm.normalize_vjp(g, x, mean, rstd, w, axes)]
 
-    narrow, wide = run(x, g, w), run(x.astype(np.float64), g.astype(np.float64), None if w is None else w.astype(np.float64))
+    narrow, wide = (
+        run(x, g, w),
+        run(x.astype(np.float64), g.astype(np.float64), None if w is None else w.astype(np.float64)),
+    )
     for a, b in zip(narrow, wide):
         assert a.dtype == np.float32
         assert abs(a - b).max() <= (1e-5 + 2e-7 * offset) * abs(b).max()
@@ -54,4 +76,6 @@ def test_long_rows_take_slices_and_short_ones_a_matrix(up, down, monkeypatch):
     f = tuple(map(tuple, np.random.default_rng(3).standard_normal((4, 5)).tolist()))
     dense = upfirdn2d.upfirdn2d(x, f, up, down, (1, 2), (7, 8))
     monkeypatch.setattr(upfirdn2d, "WIDE", 0)
-    np.testing.assert_allclose(upfirdn2d.upfirdn2d(x, f, up, down, (1, 2), (7, 8)), dense, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(
+        upfirdn2d.upfirdn2d(x, f, up, down, (1, 2), (7, 8)), dense, rtol=1e-13, atol=1e-13
+    )

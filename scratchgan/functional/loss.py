@@ -1,13 +1,22 @@
 """Losses under PyTorch's names and argument forms; `reduction` is "mean", "sum" or "none"."""
+
 from __future__ import annotations
 
 from scratchgan.backend import on_host
-from scratchgan.ops import loss as ops, reduce
+from scratchgan.ops import loss as ops
+from scratchgan.ops import reduce
 from scratchgan.ops.shape import reshape
 from scratchgan.tensor import Tensor
 
-__all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "l1_loss", "mse_loss", "nll_loss",
-           "smooth_l1_loss"]
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+    "smooth_l1_loss",
+]
 
 
 def mse_loss(input, target, *, reduction: str = "mean", weight=None):
@@ -27,7 +36,7 @@ def l1_loss(input, target, *, reduction: str = "mean", weight=None):
 
 
 def smooth_l1_loss(input, target, *, reduction: str = "mean", beta: float = 1.0):
-    """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, for d = input - target; |d| where beta is 0."""
+    """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, d = input - target; |d| where beta is 0."""
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta is {beta}, expected a number >= 0")
     if beta == 0:
@@ -42,7 +51,9 @@ def binary_cross_entropy(input, target, weight=None, *, reduction: str = "mean")
     _check_same("binary_cross_entropy", input, target)
     x = _array(input)
     if on_host(x) and not ((x >= 0) & (x <= 1)).all():
-        raise ValueError("binary_cross_entropy: input must lie between 0 and 1; logits go to binary_cross_entropy_with_logits")
+        raise ValueError(
+            "binary_cross_entropy: input must lie between 0 and 1 (for logits there is ..._with_logits)"
+        )
     loss = ops.binary_cross_entropy(input, target)
     return ops.reduced(loss if weight is None else loss * weight, reduction)
 
@@ -57,16 +68,27 @@ def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction: s
     others = (target, weight, pos_weight)
     simple = all(o is None or not getattr(o, "requires_grad", False) for o in others)
     fits = all(o is None or _broadcasts_to(o.shape, input.shape) for o in (weight, pos_weight))
-    function = ops.binary_cross_entropy_with_logits if simple and fits else ops.binary_cross_entropy_with_logits.spec
+    function = (
+        ops.binary_cross_entropy_with_logits if simple and fits else ops.binary_cross_entropy_with_logits.spec
+    )
     return function(input, *others, reduction=reduction)
 
 
-def cross_entropy(input, target, weight=None, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
-    """-log softmax(input)[target] over the classes on axis 1 of input (N, C, ...), or the only axis of input (C,).
+def cross_entropy(
+    input,
+    target,
+    weight=None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+):
+    """-log softmax(input)[target] over the classes on axis 1 of input (N, C, ...), or the only axis of input
+    (C,).
 
-    target holds class indices (N, ...), or probabilities of input's shape. `weight` (C,) weighs classes; the mean over indices is a
-    weighted one, without those equal to `ignore_index`. `label_smoothing` s mixes the target with the uniform distribution:
-    (1 - s) target + s / C.
+    target holds class indices (N, ...), or probabilities of input's shape. `weight` (C,) weighs classes; the
+    mean over indices is a weighted one, without those equal to `ignore_index`. `label_smoothing` s mixes the
+    target with the uniform distribution: (1 - s) target + s / C.
     """
     name = "cross_entropy"
     _check_reduction(name, reduction)
@@ -86,7 +108,7 @@ def cross_entropy(input, target, weight=None, *, ignore_index: int = -100, reduc
 
 
 def nll_loss(input, target, weight=None, *, ignore_index: int = -100, reduction: str = "mean"):
-    """-input[target] for log probabilities input (N, C, ...) or (C,) and class indices target (N, ...): see `cross_entropy`."""
+    """-input[target] for log probabilities input (N, C, ...) or (C,) and indices: see `cross_entropy`."""
     _check_reduction("nll_loss", reduction)
     x, labels, alone = _classes("nll_loss", input, target)
     _check_weight("nll_loss", weight, x)
@@ -106,12 +128,16 @@ def _check_reduction(name: str, reduction: str) -> None:
 
 def _check_same(name: str, input, target) -> None:
     if tuple(input.shape) != tuple(target.shape):
-        raise ValueError(f"{name}: target has shape {tuple(target.shape)}, expected the input's, {tuple(input.shape)}")
+        raise ValueError(
+            f"{name}: target has shape {tuple(target.shape)}, expected the input's, {tuple(input.shape)}"
+        )
 
 
 def _check_weight(name: str, weight, x) -> None:
     if weight is not None and tuple(weight.shape) != (x.shape[1],):
-        raise ValueError(f"{name}: weight has shape {tuple(weight.shape)}, expected ({x.shape[1]},), one per class")
+        raise ValueError(
+            f"{name}: weight has shape {tuple(weight.shape)}, expected ({x.shape[1]},), one per class"
+        )
 
 
 def _broadcasts_to(shape, full) -> bool:
@@ -126,7 +152,11 @@ def _fast(op, input, target):
 def _weighted(name: str, loss, weight, reduction: str):
     _check_same(name, loss, weight)
     loss = loss * weight
-    return ops.reduced(loss, "sum") / ops.reduced(weight, "sum") if reduction == "mean" else ops.reduced(loss, reduction)
+    return (
+        ops.reduced(loss, "sum") / ops.reduced(weight, "sum")
+        if reduction == "mean"
+        else ops.reduced(loss, reduction)
+    )
 
 
 def _classes(name: str, input, target) -> tuple:
@@ -139,9 +169,11 @@ def _classes(name: str, input, target) -> tuple:
     soft = name == "cross_entropy" and target.dtype.kind == "f"
     expected = tuple(input.shape) if soft else (input.shape[0], *input.shape[2:])
     if tuple(target.shape) != expected or not (soft or target.dtype.kind in "iu"):
-        raise ValueError(f"{name}: target is {target.dtype} of shape {tuple(target.shape)}, expected integers of shape "
-                         f"{(input.shape[0], *input.shape[2:])}" + (f" or probabilities of shape {tuple(input.shape)}"
-                                                                   if name == "cross_entropy" else ""))
+        raise ValueError(
+            f"{name}: target is {target.dtype} of shape {tuple(target.shape)}, expected integers of shape "
+            f"{(input.shape[0], *input.shape[2:])}"
+            + (f" or probabilities of shape {tuple(input.shape)}" if name == "cross_entropy" else "")
+        )
     return input, target, alone
 
 
@@ -150,7 +182,9 @@ def _labels(name: str, x, target, weight, ignore_index: int) -> tuple:
     kept = target != ignore_index
     labels, kept = target * kept, kept.astype(x.dtype)
     if on_host(labels) and labels.size and not (0 <= labels.min() and labels.max() < x.shape[1]):
-        raise IndexError(f"{name}: target holds {labels.min()} ... {labels.max()}, input has the classes 0 ... {x.shape[1] - 1}")
+        raise IndexError(
+            f"{name}: target holds {labels.min()} ... {labels.max()}, the classes are 0 ... {x.shape[1] - 1}"
+        )
     if weight is None:
         return labels, kept, kept
     return labels, kept, _array(weight).astype(x.dtype)[labels] * kept
@@ -168,13 +202,16 @@ def _soft_cross_entropy(x, target, weight, reduction: str, label_smoothing: floa
     if weight is not None:
         terms = terms * _over_classes(weight, x)
     loss = -reduce.sum(terms, axis=(1,), keepdims=False)
-    return ops.reduced(loss, reduction)         # the mean is over N and places, as in PyTorch
+    return ops.reduced(loss, reduction)  # the mean is over N and places, as in PyTorch
 
 
 def _smoothed(x, labels, counted, kept, weight, reduction: str, label_smoothing: float):
     """(1 - s) times the loss of the labels + s times the mean loss of all classes, each class weighed."""
     logp = reduce.log_softmax(x, axis=(1,))
     hard = ops.negative_log_likelihood(logp, target=labels, counted=counted, reduction="none")
-    every = reduce.mean(logp if weight is None else logp * _over_classes(weight, x), axis=(1,), keepdims=False) * -kept
+    every = (
+        reduce.mean(logp if weight is None else logp * _over_classes(weight, x), axis=(1,), keepdims=False)
+        * -kept
+    )
     loss = hard * (1 - label_smoothing) + every * label_smoothing
     return ops.reduced(loss, "sum") / counted.sum() if reduction == "mean" else ops.reduced(loss, reduction)

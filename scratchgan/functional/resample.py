@@ -1,4 +1,5 @@
-"""Pooling, interpolation, pixel shuffling and FIR resampling under PyTorch's (and StyleGAN's) names and argument forms."""
+"""Pooling, interpolation, pixel shuffling and FIR resampling under PyTorch's and StyleGAN's names."""
+
 from __future__ import annotations
 
 import math
@@ -10,36 +11,66 @@ from scratchgan.backend import to_host, xp
 from scratchgan.functional.conv import batched, per_axis, unbatched
 from scratchgan.kernels import windows as kernel
 from scratchgan.kernels.windows import Windows
-from scratchgan.ops import reduce, resample as ops
+from scratchgan.ops import reduce
+from scratchgan.ops import resample as ops
 from scratchgan.ops.shape import permute, reshape
 from scratchgan.tensor import Tensor
 
-__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "interpolate", "max_pool2d", "pixel_shuffle", "pixel_unshuffle", "upfirdn2d"]
+__all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "interpolate",
+    "max_pool2d",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "upfirdn2d",
+]
 
 Ints = int | Sequence[int]
 
 
 # Pooling
 
-def avg_pool2d(input, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
-               count_include_pad: bool = True, divisor_override: int | None = None):
+
+def avg_pool2d(
+    input,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+):
     """Means of windows of x (N, C, H, W) or (C, H, W), `stride` (by default their size) apart.
 
-    A window at the border is divided by its size within the padded input, or with `count_include_pad=False` by what of x it covers,
-    or by `divisor_override`. `ceil_mode` keeps a last window that begins inside but ends outside.
+    A window at the border is divided by its size within the padded input, or with `count_include_pad=False`
+    by what of x it covers, or by `divisor_override`. `ceil_mode` keeps a last window that begins inside but
+    ends outside.
     """
     x, alone = batched("avg_pool2d", input, 2)
     windows = _pooling("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override == 0:
         raise ValueError("avg_pool2d: divisor_override is 0, expected a number to divide by")
-    counts = [np.full(n, math.sqrt(divisor_override)) if divisor_override else
-              _counts(h, n, k, s, p, count_include_pad)
-              for h, n, k, s, p in zip(windows.x_size, windows.size, windows.kernel, windows.stride, windows.padding)]
+    counts = [
+        np.full(n, math.sqrt(divisor_override))
+        if divisor_override
+        else _counts(h, n, k, s, p, count_include_pad)
+        for h, n, k, s, p in zip(
+            windows.x_size, windows.size, windows.kernel, windows.stride, windows.padding
+        )
+    ]
     return unbatched(_window_means(x, windows, counts, divisor_override), alone)
 
 
-def max_pool2d(input, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
-               ceil_mode: bool = False, return_indices: bool = False):
+def max_pool2d(
+    input,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+):
     """Maxima of windows of x (N, C, H, W) or (C, H, W); the gradient goes to the first of equals.
 
     With `return_indices` also where they were found: r W + c for each.
@@ -61,7 +92,9 @@ def adaptive_avg_pool2d(input, output_size: int | Sequence[int | None] | None):
     """
     x, alone = batched("adaptive_avg_pool2d", input, 2)
     wanted = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * 2
-    size = per_axis("adaptive_avg_pool2d", "output_size", [n if w is None else w for n, w in zip(x.shape[2:], wanted)], 2)
+    size = per_axis(
+        "adaptive_avg_pool2d", "output_size", [n if w is None else w for n, w in zip(x.shape[2:], wanted)], 2
+    )
     if size == (1, 1):
         return unbatched(reduce.mean(x, axis=(2, 3), keepdims=True), alone)
     return unbatched(_adaptive_means(x, size), alone)
@@ -90,11 +123,13 @@ def _pooling(name, x, kernel_size, stride, padding, dilation, ceil_mode) -> Wind
     for h, k, s, p, d in zip(x.shape[2:], kernel_size, stride, padding, dilation):
         room = h + 2 * p - d * (k - 1) - 1
         n = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (n - 1) * s >= h + p:          # the last window would lie in the padding alone
+        if ceil_mode and (n - 1) * s >= h + p:  # the last window would lie in the padding alone
             n -= 1
         size.append(n)
     if min(size) < 1:
-        raise ValueError(f"{name}: windows {kernel_size} do not fit into input {tuple(x.shape)} with padding {padding}")
+        raise ValueError(
+            f"{name}: windows {kernel_size} do not fit into input {tuple(x.shape)} with padding {padding}"
+        )
     return Windows(tuple(x.shape[2:]), tuple(size), kernel_size, stride, padding, dilation)
 
 
@@ -110,26 +145,46 @@ def _window_means(x, windows: Windows, counts: list[np.ndarray], divisor: int | 
     rows, columns = windows.kernel
     uniform = all((c == c[0]).all() for c in counts)
     weight = 1 / (divisor or int(counts[0][0]) * int(counts[1][0])) if uniform else 1.0
-    y = _filtered(x, [1.0] * rows, [1.0] * columns, weight, (1, 1), windows.stride, windows.padding, windows.size)
-    return y if uniform else y * xp(x._array if isinstance(x, Tensor) else x).asarray(1 / np.outer(*counts), dtype=x.dtype)
+    y = _filtered(
+        x, [1.0] * rows, [1.0] * columns, weight, (1, 1), windows.stride, windows.padding, windows.size
+    )
+    return (
+        y
+        if uniform
+        else y * xp(x._array if isinstance(x, Tensor) else x).asarray(1 / np.outer(*counts), dtype=x.dtype)
+    )
 
 
 # Resampling
 
-def interpolate(input, size: Ints | None = None, scale_factor: float | Sequence[float] | None = None, mode: str = "nearest",
-                align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False):
+
+def interpolate(
+    input,
+    size: Ints | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+):
     """x (N, C, L) or (N, C, H, W) resampled to `size`, or to floor(scale_factor n) along each axis.
 
-    Modes: "nearest" (y[i] = x[floor(i r)] with the ratio r), "nearest-exact" (x[floor((i + 1/2) r)]), "linear" and "bilinear"
-    (at (i + 1/2) r - 1/2, or with `align_corners` at i (n - 1) / (m - 1)), "area" (adaptive average pooling). The ratio is
-    1 / scale_factor where that is given, unless `recompute_scale_factor`, and n / m otherwise. `antialias` widens the triangle of
-    "bilinear" to the ratio where that is above 1.
+    Modes: "nearest" (y[i] = x[floor(i r)] with the ratio r), "nearest-exact" (x[floor((i + 1/2) r)]),
+    "linear" and "bilinear" (at (i + 1/2) r - 1/2, or with `align_corners` at i (n - 1) / (m - 1)), "area"
+    (adaptive average pooling). The ratio is 1 / scale_factor where that is given, unless
+    `recompute_scale_factor`, and n / m otherwise. `antialias` widens the triangle of "bilinear" to the ratio
+    where that is above 1.
     """
     axes = input.ndim - 2
-    modes = {1: ("nearest", "nearest-exact", "linear", "area"), 2: ("nearest", "nearest-exact", "bilinear", "area")}
+    modes = {
+        1: ("nearest", "nearest-exact", "linear", "area"),
+        2: ("nearest", "nearest-exact", "bilinear", "area"),
+    }
     if mode not in modes.get(axes, ()):
-        raise ValueError(f"interpolate: mode is {mode!r} for input {tuple(input.shape)}, expected {modes[1]} for (N, C, L) "
-                         f"or {modes[2]} for (N, C, H, W)")
+        raise ValueError(
+            f"interpolate: mode is {mode!r} for {tuple(input.shape)}, expected {modes[1]} for (N, C, L) "
+            f"or {modes[2]} for (N, C, H, W)"
+        )
     if align_corners is not None and "linear" not in mode:
         raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
     if antialias and mode != "bilinear":
@@ -139,7 +194,9 @@ def interpolate(input, size: Ints | None = None, scale_factor: float | Sequence[
         return _adaptive_means(input, sizes)
     if "linear" in mode:
         weights = _antialiased_weights if antialias else _linear_weights
-        matrices = [weights(n, m, ratio, bool(align_corners)) for n, m, ratio in zip(input.shape[2:], sizes, ratios)]
+        matrices = [
+            weights(n, m, ratio, bool(align_corners)) for n, m, ratio in zip(input.shape[2:], sizes, ratios)
+        ]
     else:
         sources = [_nearest(n, m, ratio, mode) for n, m, ratio in zip(input.shape[2:], sizes, ratios)]
         factors = [_factors(n, source) for n, source in zip(input.shape[2:], sources)]
@@ -163,15 +220,19 @@ def _target(shape, size, scale_factor, recompute: bool) -> tuple[tuple[int, ...]
         return sizes, [n / m for n, m in zip(shape, sizes)]
     factors = tuple(scale_factor) if isinstance(scale_factor, Sequence) else (scale_factor,) * len(shape)
     if len(factors) != len(shape) or any(not f > 0 for f in factors):
-        raise ValueError(f"interpolate: scale_factor is {scale_factor!r}, expected a positive number, or {len(shape)} of them")
+        raise ValueError(
+            f"interpolate: scale_factor is {scale_factor!r}, expected a positive number or {len(shape)}"
+        )
     sizes = tuple(math.floor(n * f) for n, f in zip(shape, factors))
     if min(sizes) < 1:
-        raise ValueError(f"interpolate: scale_factor {scale_factor!r} leaves nothing of an input of size {tuple(shape)}")
+        raise ValueError(
+            f"interpolate: scale_factor {scale_factor!r} leaves nothing of an input of size {tuple(shape)}"
+        )
     return sizes, [n / m for n, m in zip(shape, sizes)] if recompute else [1 / f for f in factors]
 
 
 def _nearest(n: int, m: int, ratio: float, mode: str) -> np.ndarray:
-    """Which of n pixels each of m takes: PyTorch's formula in float32, with its exceptions for the factors 1 and 2."""
+    """Which of n pixels each of m takes: PyTorch's formula in float32, with its exceptions for 1 and 2."""
     i = np.arange(m, dtype=np.float32)
     if mode == "nearest-exact":
         i += np.float32(0.5)
@@ -181,7 +242,7 @@ def _nearest(n: int, m: int, ratio: float, mode: str) -> np.ndarray:
 
 
 def _factors(n: int, source: np.ndarray) -> tuple[int, int] | None:
-    """(u, 1) if each of n pixels is repeated u times, (1, d) if the first of every d is kept, otherwise None."""
+    """(u, 1) if each of n pixels comes u times, (1, d) if the first of every d is kept, otherwise None."""
     m = len(source)
     up, down = max(1, m // max(n, 1)), max(1, n // m)
     regular = np.arange(m) // up * down
@@ -200,7 +261,7 @@ def _repeated(x, factors: list[tuple[int, int]], sizes: tuple[int, ...]):
 
 
 def _linear_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.ndarray:
-    """(m, n) with 1 - t and t at the two neighbours of each output's place; the identity where nothing is to be done."""
+    """(m, n) with 1 - t and t at the two neighbours of each output's place; the identity where n = m."""
     if n == m:
         return np.eye(n)
     if align_corners:
@@ -218,7 +279,7 @@ def _corner_ratio(n: int, m: int) -> float:
 
 
 def _antialiased_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.ndarray:
-    """(m, n): a triangle around each output's place, `ratio` wide to each side but no less than 1, cut at the borders."""
+    """(m, n): a triangle around each output's place, `ratio`, at least 1, wide to each side."""
     if align_corners:
         ratio = _corner_ratio(n, m)
     reach = max(ratio, 1.0)
@@ -228,10 +289,12 @@ def _antialiased_weights(n: int, m: int, ratio: float, align_corners: bool) -> n
 
 
 def pixel_shuffle(input, upscale_factor: int):
-    """(..., C r^2, H, W) to (..., C, H r, W r): channel c r^2 + i r + j is pixel (i, j) of each r x r block."""
+    """(..., C r^2, H, W) to (..., C, H r, W r): channel c r^2 + i r + j is pixel (i, j) of a block."""
     r, (*lead, channels, h, w) = upscale_factor, _image("pixel_shuffle", input, upscale_factor)
     if channels % (r * r):
-        raise ValueError(f"pixel_shuffle: {channels} channels of input {tuple(input.shape)} are not divisible by {r} squared")
+        raise ValueError(
+            f"pixel_shuffle: {channels} channels of {tuple(input.shape)} are not divisible by {r} squared"
+        )
     n = len(lead)
     y = reshape(input, shape=(*lead, channels // (r * r), r, r, h, w))
     y = permute(y, axes=(*range(n + 1), n + 3, n + 1, n + 4, n + 2))
@@ -242,7 +305,9 @@ def pixel_unshuffle(input, downscale_factor: int):
     """(..., C, H r, W r) to (..., C r^2, H, W): the inverse of `pixel_shuffle`."""
     r, (*lead, channels, h, w) = downscale_factor, _image("pixel_unshuffle", input, downscale_factor)
     if h % r or w % r:
-        raise ValueError(f"pixel_unshuffle: input {tuple(input.shape)} is not divisible by {r} in height and width")
+        raise ValueError(
+            f"pixel_unshuffle: input {tuple(input.shape)} is not divisible by {r} in height and width"
+        )
     n = len(lead)
     y = reshape(input, shape=(*lead, channels, h // r, r, w // r, r))
     y = permute(y, axes=(*range(n + 1), n + 2, n + 4, n + 1, n + 3))
@@ -251,16 +316,21 @@ def pixel_unshuffle(input, downscale_factor: int):
 
 def _image(name: str, x, factor: int) -> tuple[int, ...]:
     if x.ndim < 3 or factor < 1:
-        raise ValueError(f"{name}: expected input (..., C, H, W) and a factor >= 1, got {tuple(x.shape)} and {factor}")
+        raise ValueError(
+            f"{name}: expected input (..., C, H, W) and a factor >= 1, got {tuple(x.shape)} and {factor}"
+        )
     return tuple(x.shape)
 
 
-def upfirdn2d(input, f=None, up: Ints = 1, down: Ints = 1, padding: Ints = 0, flip_filter: bool = False, gain: float = 1):
-    """StyleGAN's resampler on x (N, C, H, W): `up` - 1 zeros after each pixel, pad, convolve with f, keep every `down`-th pixel.
+def upfirdn2d(
+    input, f=None, up: Ints = 1, down: Ints = 1, padding: Ints = 0, flip_filter: bool = False, gain: float = 1
+):
+    """StyleGAN's resampler on x (N, C, H, W): `up` - 1 zeros after each pixel, pad, convolve with f, keep
+    every `down`-th pixel.
 
-    f (R, S), or (T,) for the separable filter f f^T, or None; a constant. `up` and `down` are one number or (x, y); padding, which
-    refers to the upsampled image, one number, (x, y) or (x0, x1, y0, y1), and crops where it is negative. `flip_filter` correlates
-    instead of convolving, and `gain` scales the result.
+    f (R, S), or (T,) for the separable filter f f^T, or None; a constant. `up` and `down` are one number or
+    (x, y); padding, which refers to the upsampled image, one number, (x, y) or (x0, x1, y0, y1), and crops
+    where it is negative. `flip_filter` correlates instead of convolving, and `gain` scales the result.
     """
     if input.ndim != 4:
         raise ValueError(f"upfirdn2d: input has shape {tuple(input.shape)}, expected (N, C, H, W)")
@@ -272,15 +342,21 @@ def upfirdn2d(input, f=None, up: Ints = 1, down: Ints = 1, padding: Ints = 0, fl
     up, down = per_axis("upfirdn2d", "up", up, 2)[::-1], per_axis("upfirdn2d", "down", down, 2)[::-1]
     x0, x1, y0, y1 = _four(padding)
     shape = (f.shape[0], f.shape[-1])
-    size = tuple((n * u + before + after - t) // d + 1
-                 for n, u, d, t, before, after in zip(input.shape[2:], up, down, shape, (y0, x0), (y1, x1)))
+    size = tuple(
+        (n * u + before + after - t) // d + 1
+        for n, u, d, t, before, after in zip(input.shape[2:], up, down, shape, (y0, x0), (y1, x1))
+    )
     if min(size) < 1:
-        raise ValueError(f"upfirdn2d: a filter of size {shape} does not fit into input {tuple(input.shape)} "
-                         f"with up {up[::-1]} and padding {padding}")
+        raise ValueError(
+            f"upfirdn2d: a filter of size {shape} does not fit into input {tuple(input.shape)} "
+            f"with up {up[::-1]} and padding {padding}"
+        )
     if f.ndim == 1:
         taps = f.tolist()
         return _filtered(input, taps, taps, gain, up, down, (y0, x0), size)
-    return ops.upfirdn2d(input, f=tuple(map(tuple, (f * gain).tolist())), up=up, down=down, pad=(y0, x0), size=size)
+    return ops.upfirdn2d(
+        input, f=tuple(map(tuple, (f * gain).tolist())), up=up, down=down, pad=(y0, x0), size=size
+    )
 
 
 def _four(padding) -> tuple[int, int, int, int]:
@@ -293,16 +369,21 @@ def _four(padding) -> tuple[int, int, int, int]:
 
 
 def _filtered(x, rows: list[float], columns: list[float], gain: float, up, down, pad, size):
-    """x filtered with the separable filter gain rows columns^T, one axis after the other where that is less work."""
+    """x filtered with gain rows columns^T, one axis after the other where that is less work."""
     if len(rows) * len(columns) <= len(rows) + len(columns):
         f = tuple(tuple(gain * r * c for c in columns) for r in rows)
         return ops.upfirdn2d(x, f=f, up=up, down=down, pad=pad, size=size)
-    passes = [dict(f=tuple((r,) for r in rows), up=(up[0], 1), down=(down[0], 1), pad=(pad[0], 0)),
-              dict(f=(tuple(columns),), up=(1, up[1]), down=(1, down[1]), pad=(0, pad[1]))]
-    sizes = [(size[0], x.shape[3]), size]
-    if size[0] > x.shape[2]:                # the axis that grows comes last
-        passes, sizes = passes[::-1], [(x.shape[2], size[1]), size]
-    passes[1]["f"] = tuple(tuple(gain * w for w in row) for row in passes[1]["f"])
-    for one, reached in zip(passes, sizes):
-        x = ops.upfirdn2d(x, **one, size=reached)
-    return x
+    vertical, horizontal = tuple((gain * r,) for r in rows), (tuple(columns),)
+
+    def down_columns(x):
+        return ops.upfirdn2d(
+            x, f=vertical, up=(up[0], 1), down=(down[0], 1), pad=(pad[0], 0), size=(size[0], x.shape[3])
+        )
+
+    def along_rows(x):
+        return ops.upfirdn2d(
+            x, f=horizontal, up=(1, up[1]), down=(1, down[1]), pad=(0, pad[1]), size=(x.shape[2], size[1])
+        )
+
+    grows = size[0] > x.shape[2]  # the axis that grows comes last
+    return down_columns(along_rows(x)) if grows else along_rows(down_columns(x))

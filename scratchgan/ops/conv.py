@@ -1,9 +1,11 @@
 """Convolution and its two adjoints: a closed triple.
 
-The trilinear form <g, conv(x, w)> has one derivative per argument: `conv` itself, `conv_dx` (transposed convolution) and `conv_dw`.
-Each one's VJPs are the other two, so derivatives of every order stay inside the triple. The arrays' work is in
-`scratchgan.kernels.conv`; stride, padding and dilation hold one int per spatial axis.
+The trilinear form <g, conv(x, w)> has one derivative per argument: `conv` itself, `conv_dx` (transposed
+convolution) and `conv_dw`. Each one's VJPs are the other two, so derivatives of every order stay inside the
+triple. The arrays' work is in `scratchgan.kernels.conv`; stride, padding and dilation hold one int per
+spatial axis.
 """
+
 from __future__ import annotations
 
 from scratchgan.kernels import conv as kernel
@@ -14,13 +16,13 @@ Ints = tuple[int, ...]
 
 @Op
 def conv(x, w, b=None, *, stride: Ints, padding: Ints, dilation: Ints, groups: int):
-    """y = x * w + b (cross-correlation): x (N, C, *S), w (K, C / groups, *R), b (K, 1, ...) or None, y (N, K, *P)."""
+    """y = x * w + b (cross-correlation): x (N, C, *S), w (K, C / groups, *R), b (K, 1, ...), y (N, K, *P)."""
     return _add(kernel.conv(x, w, stride, padding, dilation, groups), b)
 
 
 @Op
 def conv_dx(y, w, b=None, *, x_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int):
-    """The adjoint of `conv` in x, plus a bias (C, 1, ...): y (N, K, *P) and w (K, C / groups, *R) give x of `x_shape`."""
+    """The adjoint of `conv` in x, plus a bias (C, 1, ...): y (N, K, *P) gives x of `x_shape`."""
     return _add(kernel.conv_dx(y, w, x_shape, stride, padding, dilation, groups), b)
 
 

@@ -1,8 +1,10 @@
 """Losses: element-wise errors, the logistic loss on logits, cross entropy over classes.
 
-Those on logits are fused: what they are is written in differentiable ops, which never leave the range of numbers (finite at logits
-of +-1e4), and the fast path beside them is the same in fewer passes, with the reduction inside.
+Those on logits are fused: what they are is written in differentiable ops, which never leave the range of
+numbers (finite at logits of +-1e4), and the fast path beside them is the same in fewer passes, with the
+reduction inside.
 """
+
 from __future__ import annotations
 
 from functools import partial
@@ -23,7 +25,8 @@ def reduced(loss, reduction: str):
     """`loss` itself ('none'), its sum or its mean."""
     if reduction == "none":
         return loss
-    return (reduce.sum if reduction == "sum" else reduce.mean)(loss, axis=tuple(range(loss.ndim)), keepdims=False)
+    function = reduce.sum if reduction == "sum" else reduce.mean
+    return function(loss, axis=tuple(range(loss.ndim)), keepdims=False)
 
 
 def _reduced_array(loss, reduction: str):
@@ -31,7 +34,7 @@ def _reduced_array(loss, reduction: str):
 
 
 def _scale(g, size: int, reduction: str):
-    """What each element's slope is multiplied with: a number, which blocks can share, where the loss was reduced on the host."""
+    """The factor of each element's slope: a number, which blocks can share, if the host reduced the loss."""
     if reduction == "none":
         return g
     g = float(g) if on_host(g) else g
@@ -39,6 +42,7 @@ def _scale(g, size: int, reduction: str):
 
 
 # Errors, functions of d = a - b
+
 
 @Broadcasting
 @in_blocks
@@ -65,6 +69,7 @@ def smooth_absolute_error(a, b, *, beta: float):
 
 # Their derivatives in a times g; the sign turns for b.
 
+
 @in_blocks
 def _squared_slope(a, b, g):
     return (a - b) * (2 * g)
@@ -82,8 +87,10 @@ def _smooth_slope(a, b, g, beta):
 
 squared_error.vjp(a=lambda g, a, b: _squared_slope(a, b, g), b=lambda g, a, b: _squared_slope(b, a, g))
 absolute_error.vjp(a=lambda g, a, b: _absolute_slope(a, b, g), b=lambda g, a, b: _absolute_slope(b, a, g))
-smooth_absolute_error.vjp(a=lambda g, a, b, beta: _smooth_slope(a, b, g, beta=beta),
-                          b=lambda g, a, b, beta: _smooth_slope(b, a, g, beta=beta))
+smooth_absolute_error.vjp(
+    a=lambda g, a, b, beta: _smooth_slope(a, b, g, beta=beta),
+    b=lambda g, a, b, beta: _smooth_slope(b, a, g, beta=beta),
+)
 
 
 @Fused
@@ -105,7 +112,8 @@ def smooth_l1_loss(a, b, *, reduction: str, beta: float):
 
 
 def _reduce_inside(op: Fused, error: Op, slope) -> None:
-    """Give `op` a fast path for a and b of one shape: the cotangent of the mean is a number, never an array of equals."""
+    """Give `op` a fast path for a and b of one shape: the cotangent of the mean stays a number."""
+
     def forward(a, b, *, reduction, **settings):
         return _reduced_array(error(a, b, **settings), reduction), None
 
@@ -123,6 +131,7 @@ _reduce_inside(smooth_l1_loss, smooth_absolute_error, _smooth_slope)
 
 # Binary cross entropy
 
+
 @Op
 def binary_cross_entropy(x, t):
     """-(t log x + (1 - t) log(1 - x)), the logarithms no less than -100."""
@@ -134,13 +143,17 @@ def binary_cross_entropy(x, t):
 # PyTorch's derivatives at the ends: that in x divides by no less than 1e-12, that in t keeps the clamp.
 binary_cross_entropy.vjp(
     x=lambda g, x, t: g * (x - t) / clamp_min(x * (1 - x), 1e-12),
-    t=lambda g, x: g * (clamp_min(log(1 - x), -100) - clamp_min(log(x), -100)))
+    t=lambda g, x: g * (clamp_min(log(1 - x), -100) - clamp_min(log(x), -100)),
+)
+
 
 @Fused
 def binary_cross_entropy_with_logits(z, t, weight, pos_weight, *, reduction: str):
-    """-weight (pos_weight t log sigmoid(z) + (1 - t) log(1 - sigmoid(z))), and what `reduction` says; weights may be None.
+    """-weight (pos_weight t log sigmoid(z) + (1 - t) log(1 - sigmoid(z))), and what `reduction` says; weights
+    may be None.
 
-    As log(1 - sigmoid(z)) = log sigmoid(z) - z, this is weight ((1 - t) z - (1 + (pos_weight - 1) t) log sigmoid(z)).
+    As log(1 - sigmoid(z)) = log sigmoid(z) - z, this is weight ((1 - t) z - (1 + (pos_weight - 1) t) log
+    sigmoid(z)).
     """
     loss = (1 - t) * z - _log_weight(t, pos_weight) * logsigmoid(z)
     return reduced(loss if weight is None else loss * weight, reduction)
@@ -155,7 +168,12 @@ def _bce_with_logits(z, t, weight, pos_weight, *, reduction):
 
 
 def _bce_with_logits_vjp(g, cache, need, z, t, weight, pos_weight, *, reduction):
-    return [_logistic_slope(z, t, _scale(g, z.size, reduction), *_given(weight, pos_weight)), None, None, None]
+    return [
+        _logistic_slope(z, t, _scale(g, z.size, reduction), *_given(weight, pos_weight)),
+        None,
+        None,
+        None,
+    ]
 
 
 def _given(weight, pos_weight) -> tuple:
@@ -165,14 +183,14 @@ def _given(weight, pos_weight) -> tuple:
 @in_blocks
 def _logistic_loss(z, t, weight=None, pos_weight=None):
     m = xp(z)
-    softplus = m.log1p(m.exp(-abs(z))) - m.minimum(z, 0)        # -log sigmoid(z)
+    softplus = m.log1p(m.exp(-abs(z))) - m.minimum(z, 0)  # -log sigmoid(z)
     loss = z - t * z + (softplus if pos_weight is None else _log_weight(t, pos_weight) * softplus)
     return loss if weight is None else loss * weight
 
 
 @in_blocks
 def _logistic_slope(z, t, g, weight=None, pos_weight=None):
-    q = 0.5 + 0.5 * xp(z).tanh(0.5 * z)                         # sigmoid(z)
+    q = 0.5 + 0.5 * xp(z).tanh(0.5 * z)  # sigmoid(z)
     slope = q - t if pos_weight is None else (1 - t) - _log_weight(t, pos_weight) * (1 - q)
     return slope * g if weight is None else slope * g * weight
 
@@ -182,7 +200,7 @@ binary_cross_entropy_with_logits.fast(_bce_with_logits, _bce_with_logits_vjp)
 
 # Classes
 
-NARROW = 64             # classes up to which a reduction over them is faster with the batch innermost
+NARROW = 64  # classes up to which a reduction over them is faster with the batch innermost
 
 
 @Op
@@ -206,23 +224,28 @@ spread.vjp(g=lambda h, target: choose(h, target=target))
 def _places(x, target) -> tuple:
     """The index of one element per entry of target (N, ...) in x (N, C, ...)."""
     m, axes = xp(x), range(target.ndim)
-    grid = [m.arange(n).reshape([-1 if i == axis else 1 for i in axes]) for axis, n in enumerate(target.shape)]
+    grid = [
+        m.arange(n).reshape([-1 if i == axis else 1 for i in axes]) for axis, n in enumerate(target.shape)
+    ]
     return grid[0], target, *grid[1:]
 
 
 def negative_log_likelihood(logp, *, target, counted, reduction: str):
-    """-counted logp[n, target[n]] for each entry of target (N, ...), summed up, or over the sum of `counted` for 'mean'."""
+    """-counted logp[n, target[n]] for each n and place; the mean is over the sum of `counted`."""
     loss = choose(logp, target=target) * -counted
     return reduced(loss, "sum") / counted.sum() if reduction == "mean" else reduced(loss, reduction)
 
 
 @Fused
 def cross_entropy(x, *, target, counted, reduction: str):
-    """Negative log likelihood of the classes `target` (N, ...) under softmax over axis 1 of the logits x (N, C, ...).
+    """Negative log likelihood of the classes `target` (N, ...) under softmax over axis 1 of the logits x (N,
+    C, ...).
 
     `counted` (N, ...) is each entry's weight, 0 where it is ignored.
     """
-    return negative_log_likelihood(reduce.log_softmax(x, axis=(1,)), target=target, counted=counted, reduction=reduction)
+    return negative_log_likelihood(
+        reduce.log_softmax(x, axis=(1,)), target=target, counted=counted, reduction=reduction
+    )
 
 
 def _cross_entropy(x, *, target, counted, reduction):
@@ -234,7 +257,9 @@ def _cross_entropy(x, *, target, counted, reduction):
     total = p.sum(axis=1, keepdims=True)
     loss = (m.log(total[:, 0]) - z[_places(z, target)]) * counted
     p /= total
-    return _reduced_array(loss, "sum") / counted.sum() if reduction == "mean" else _reduced_array(loss, reduction), p
+    return _reduced_array(loss, "sum") / counted.sum() if reduction == "mean" else _reduced_array(
+        loss, reduction
+    ), p
 
 
 def _cross_entropy_vjp(g, p, need, x, *, target, counted, reduction):

@@ -1,7 +1,10 @@
-"""Normalisation over any set of axes, which batch, layer, instance and group norm share, and the affine map of evaluation.
+"""Normalisation over any set of axes, which batch, layer, instance and group norm share, and the affine map
+of evaluation.
 
-`normalize`'s mathematics is its spec, a few differentiable ops; on arrays `scratchgan.kernels.norm` does the same in two passes.
+`normalize`'s mathematics is its spec, a few differentiable ops; on arrays `scratchgan.kernels.norm` does the
+same in two passes.
 """
+
 from __future__ import annotations
 
 import math
@@ -17,8 +20,9 @@ from scratchgan.tensor import Op, sum_to
 def normalize(x, weight, bias, *, axes: tuple[int, ...], eps: float, moments=None):
     """y = (x - mean) (variance + eps)^(-1/2) weight + bias, mean and biased variance over `axes`.
 
-    weight and bias have x's number of axes (size 1 where they are broadcast) and one shape; both or the bias may be None. Who has
-    computed (mean, variance) of x already hands them over as `moments`, which saves a pass and changes no derivative.
+    weight and bias have x's number of axes (size 1 where they are broadcast) and one shape; both or the bias
+    may be None. Who has computed (mean, variance) of x already hands them over as `moments`, which saves a
+    pass and changes no derivative.
     """
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     per_count = 1 / max(1, math.prod(x.shape[i] for i in axes))

@@ -1,13 +1,16 @@
 """Pooling, resampling and windows: linear maps and their adjoints, which are each other's VJPs.
 
-`upfirdn2d` and `along` are closed under themselves: the adjoint of a filter is the reversed filter with the rates swapped, that of a
-matrix its transpose. `unfold` and `fold`, `pick` and `put` are adjoint pairs. Max pooling is linear in x once it is known where
-the maxima are.
+`upfirdn2d` and `along` are closed under themselves: the adjoint of a filter is the reversed filter with the
+rates swapped, that of a matrix its transpose. `unfold` and `fold`, `pick` and `put` are adjoint pairs. Max
+pooling is linear in x once it is known where the maxima are.
 """
+
 from __future__ import annotations
 
 from scratchgan.autograd import Fused
-from scratchgan.kernels import resample, upfirdn2d as fir, windows as windowed
+from scratchgan.kernels import resample
+from scratchgan.kernels import upfirdn2d as fir
+from scratchgan.kernels import windows as windowed
 from scratchgan.kernels.windows import Windows
 from scratchgan.tensor import Op, Tensor
 
