@@ -14,6 +14,7 @@ from PIL import Image
 
 import scratchgan.data.folder as folder_format
 from scratchgan.data import IMAGES, POINTS, Batches, Dataset, Spec, load
+from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
 from tests.data_files import LABELS, PIXELS, assert_sound, cifar, idx, npz, picture
 
@@ -118,10 +119,12 @@ def test_mixtures_follow_their_protocol(name, means, sigma):
     assert abs(np.bincount(dataset.labels) - share).max() < 5 * np.sqrt(share)
 
 
-def test_mixture_noise_is_not_the_plain_seeds_noise():
-    noise = everything(load("ring", seed=0)) - load("ring", seed=0).modes.means[load("ring", seed=0).labels]
-    plain = np.random.default_rng(0).standard_normal((100_000, 2))
-    assert abs(np.corrcoef(noise[:, 0], plain[:, 0])[0, 1]) < 0.02
+def test_streams_of_one_seed_are_kept_apart():
+    streams = [np.random.default_rng(0), generator(0, "ring"), generator(0, "grid"), generator(0, "ring", 1),
+               generator(1, "ring")]
+    draws = np.stack([stream.standard_normal(10_000) for stream in streams])
+    assert abs(np.corrcoef(draws) - np.eye(5)).max() < 0.05
+    assert np.array_equal(generator(0, "ring").standard_normal(10_000), draws[1])
 
 
 def test_swissroll_lies_on_its_spiral():
