@@ -29,30 +29,37 @@ class Windows(NamedTuple):
     padding: Pair
     dilation: Pair
 
+    def along(self, axis: int) -> list[tuple[slice, slice]]:
+        """For each tap along one axis the windows that have it and what they read."""
+        stride, padding, dilation = self.stride[axis], self.padding[axis], self.dilation[axis]
+        return [
+            runs(t * dilation, 1, stride, padding, self.x_size[axis], self.size[axis])
+            for t in range(self.kernel[axis])
+        ]
+
     def taps(self) -> Iterator[tuple[int, int, tuple, tuple]]:
         """(r, q, index of the windows that have tap (r, q), index of what it reads) in (..., H, W)."""
-        axes = range(2)
-        for r in range(self.kernel[0]):
-            for q in range(self.kernel[1]):
-                pairs = [
-                    runs(
-                        t * self.dilation[a], 1, self.stride[a], self.padding[a], self.x_size[a], self.size[a]
-                    )
-                    for a, t in zip(axes, (r, q))
-                ]
-                yield r, q, (..., pairs[0][0], pairs[1][0]), (..., pairs[0][1], pairs[1][1])
+        for r, (down, rows) in enumerate(self.along(0)):
+            for q, (right, columns) in enumerate(self.along(1)):
+                yield r, q, (..., down, right), (..., rows, columns)
 
 
 def maxima(x, windows: Windows):
-    """The largest element of each window, NaN where there is one: (N, C, *size)."""
+    """The largest element of each window, NaN where there is one: (N, C, *size).
+
+    The maximum over columns of the maxima over rows: R + Q slices instead of R Q.
+    """
     y = empty_as(x, (*x.shape[:2], *windows.size))
-    taps = list(windows.taps())
+    m, rows, columns = xp(x), windows.along(0), windows.along(1)
 
     def work(_, images):
         source, target = x[images], y[images]
-        target[...] = -float("inf")
-        for _, _, to, of in taps:
-            target[to] = xp(x).maximum(target[to], source[of])
+        tall = empty_as(source, (*source.shape[:2], windows.size[0], x.shape[3]))
+        tall[...] = target[...] = -float("inf")
+        for to, of in rows:
+            tall[:, :, to] = m.maximum(tall[:, :, to], source[:, :, of])
+        for to, of in columns:
+            target[..., to] = m.maximum(target[..., to], tall[..., of])
 
     over(x, work)
     return y
@@ -61,14 +68,17 @@ def maxima(x, windows: Windows):
 def first_maxima(x, y, windows: Windows):
     """masks[r, q] (N, C, *size): whether tap (r, q) is the first of its window that equals the maximum y."""
     masks = xp(x).zeros((*windows.kernel, *y.shape), dtype=bool)
-    if windows.kernel[0] * windows.kernel[1] == 0:
-        return masks
-    taken = xp(x).zeros(y.shape, dtype=bool)
-    for r, q, to, of in windows.taps():
-        mask = masks[r, q]
-        mask[to] = x[of] == y[to]
-        mask &= ~taken
-        taken |= mask
+
+    def work(_, images):
+        source, target = x[images], y[images]
+        free = xp(x).ones(target.shape, dtype=bool)
+        for r, q, to, of in windows.taps():
+            mask = masks[r, q, images]
+            mask[to] = source[of] == target[to]
+            mask &= free
+            free ^= mask
+
+    over(x, work)
     return masks
 
 

@@ -62,8 +62,8 @@ def absolute_error(a, b):
 @in_blocks
 def smooth_absolute_error(a, b, *, beta: float):
     """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere."""
-    d = a - b
-    inner = d.clip(-beta, beta)
+    d = abs(a - b)
+    inner = xp(d).minimum(d, beta)
     return inner * (d - 0.5 * inner) * (1 / beta)
 
 
