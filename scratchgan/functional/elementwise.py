@@ -117,6 +117,8 @@ def clamp(input, min=None, max=None):
     """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must not be None")
+    if isinstance(min, (int, float)) and isinstance(max, (int, float)):
+        return ops.clamp_between(input, low=min, high=max)
     if min is not None:
         input = ops.clamp_min(input, min)
     return input if max is None else ops.clamp_max(input, max)
