@@ -92,13 +92,14 @@ ERRORS = [
     Error(
         "maximum: ties give each side everything",
         ELEMENTWISE,
-        "where(tied, 0.5 * g,",
-        "where(tied, g,",
+        "0.5 * g * tied",
+        "g * tied",
         ops("maximum"),
     ),
     Error(
-        "clamp: no gradient at the lower bound", ELEMENTWISE, "g * (x >= low)", "g * (x > low)", ops("clamp")
+        "clamp: no gradient at the only bound", ELEMENTWISE, "g * (x >= low)", "g * (x > low)", ops("clamp")
     ),
+    Error("clamp: no gradient at the upper of two bounds", ELEMENTWISE, "x <= high))", "x < high))", ops("clamp")),
     Error(
         "var: correction forgotten",
         REDUCE,
@@ -184,7 +185,7 @@ ERRORS = [
     Error(
         "bce with logits: the mean's gradient is the sum's",
         "scratchgan/ops/loss.py",
-        "g / z.size if reduction",
+        "g / size if reduction",
         "g if reduction",
         ops("binary_cross_entropy_with_logits"),
     ),
@@ -330,7 +331,9 @@ def copied(folder: Path) -> Path:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    """The copy is what is imported, and several jobs do not fight for the cores."""
+    threads = {"OMP_NUM_THREADS": "1", "SCRATCHGAN_NUM_THREADS": "2"}
+    return {**os.environ, **threads, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def place(tree: Path, file: str) -> Path:
@@ -363,16 +366,20 @@ def planted(tree: Path, error: Error) -> tuple[bool, str]:
     """Whether the tests find the error, and the first that does."""
     path = place(tree, error.file)
     source = path.read_text(encoding="utf-8")
-    if source.count(error.old) != 1:
-        raise ValueError(
-            f"{error.what}: {error.old!r} occurs {source.count(error.old)} times in {error.file}, expected once"
-        )
     path.write_text(source.replace(error.old, error.new), encoding="utf-8")
     try:
         passed, first = run_tests(tree, error.tests)
     finally:
         path.write_text(source, encoding="utf-8")
     return not passed, first
+
+
+def check_texts(tree: Path, errors: list[Error]) -> None:
+    """Every text that is going to be replaced is there exactly once."""
+    for error in errors:
+        count = place(tree, error.file).read_text(encoding="utf-8").count(error.old)
+        if count != 1:
+            raise ValueError(f"{error.what}: {error.old!r} occurs {count} times in {error.file}, expected once")
 
 
 def git(*words: str) -> str:
@@ -425,6 +432,7 @@ def main() -> int:
         trees: Queue[Path] = Queue()
         for i in range(args.jobs):
             trees.put(copied(Path(folder) / str(i)))
+        check_texts(trees.queue[0], errors)
         check_untouched(trees.queue[0], errors)
 
         def find(error: Error) -> tuple[Error, bool, str]:
