@@ -20,9 +20,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scratchgan.kernels.blocks import blocks, over
 
 from scratchgan.backend import on_host, xp
+from scratchgan.kernels.blocks import blocks, over
 
 FAR = 10.0  # |mean| / deviation from which sums of x are taken after centring
 

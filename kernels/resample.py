@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 
-from scratchgan.kernels.blocks import over
-
 from scratchgan.backend import xp
+from scratchgan.kernels.blocks import over
 
 
 def along(x, matrix, axis: int):

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from scratchgan.backend import xp
 from scratchgan.kernels.blocks import over
 from scratchgan.kernels.resample import empty_as
 from scratchgan.kernels.upfirdn2d import runs
-
-from scratchgan.backend import xp
 
 Pair = tuple[int, int]
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from scratchgan.kernels import blocks, norm, upfirdn2d
 
+from scratchgan import backend
+from scratchgan.kernels import blocks, norm, upfirdn2d
 from tests.cases import CASES, Case
 from tests.test_ops import assert_equal, derivatives
 
@@ -34,7 +35,6 @@ def test_cutting_into_blocks_changes_nothing(case: Case, monkeypatch):
     ids=["moments", "scale_shift"],
 )
 def test_the_number_of_threads_changes_no_bit(kernel, monkeypatch):
-    from scratchgan import backend
 
     x = np.random.default_rng(0).standard_normal((40, 16, 16, 32), dtype=np.float32).transpose(0, 3, 1, 2)
     shared = kernel(x, (0, 2, 3))
