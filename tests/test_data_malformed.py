@@ -5,6 +5,7 @@ import gzip
 import io
 import struct
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 
@@ -113,6 +114,7 @@ MALFORMED = [
     ("a.npz", zip_of(x=npy("__import__('os').abort()", bytes(8))), "not a readable .npz archive"),
     ("a.npz", zip_of(x=npy(header((2, 2)), bytes(16), b"\3\0")), r"version \(3, 0\)"),
     ("a.npz", zip_of(x=npy(header((2, 2)) + " " * 20000)), "not a readable .*: ValueError Header info"),
+    ("a.npz", zip_of(x=npy("{'descr': 1if}")), "not a readable .npz archive"),  # makes Python's parser warn
     ("a.npz", zip_of(x=b"no array"), "not a readable .npz archive"),
     ("a.npz", zip_of(zipfile.ZIP_LZMA, x=npy(header((2, 2)), bytes(16))), "zip compression 14"),
     ("a.csv", b"1,2,3", "unknown format, expected .npz"),
@@ -128,8 +130,10 @@ def test_malformed_file(tmp_path, name, data, message):
 
 def refused(message, path, **options):
     """`load` raises a UserError of one line that names the file and matches `message`."""
-    with pytest.raises(UserError, match=message) as caught:
+    with warnings.catch_warnings(record=True) as warned, pytest.raises(UserError, match=message) as caught:
+        warnings.simplefilter("always")
         load(path, **options)
+    assert not warned
     text = str(caught.value)
     assert str(path) in text and "\n" not in text and "UserError" not in text
 

@@ -1,6 +1,7 @@
 """Reading files that may be anything: every failure becomes one UserError that names the file."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -18,11 +19,14 @@ _CHUNK = 1 << 20
 def reading(path: str, what: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into a UserError: "`path`: not a readable `what`: ...".
 
+    Warnings are muted: what decoders warn of is readable all the same, or the error tells of it.
     It catches Exception because decoders (Pillow, zipfile, zlib, NumPy's header parser) answer damaged bytes
     with nearly any type, SyntaxError, struct.error and MemoryError among them; only decoding belongs inside.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except UserError:
         raise
     except OSError as error:

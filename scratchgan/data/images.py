@@ -94,7 +94,6 @@ def decode(path: str, size: int) -> np.ndarray:
     can hold, or is larger than Pillow's limit against decompression bombs (about 89 million pixels).
     """
     with reading(path, "image"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is no concern of a training run
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as image:
             _check_pixels(path, image.size)
