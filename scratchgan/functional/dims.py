@@ -19,10 +19,12 @@ def one(dim: int, ndim: int) -> int:
 
 def some(dim: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """One dimension or several, in the order given; ValueError where one is named twice."""
-    named = [dim] if hasattr(dim, "__index__") else dim
-    axes = tuple([one(d, ndim) for d in named])
+    if hasattr(dim, "__index__"):
+        axis = one(dim, ndim)
+        return (axis,) if ndim else ()
+    axes = tuple([one(d, ndim) for d in dim])
     if len(set(axes)) != len(axes):
-        raise ValueError(f"dim {tuple(named)} names an axis twice")
+        raise ValueError(f"dim {tuple(dim)} names an axis twice")
     return axes if ndim else ()
 
 

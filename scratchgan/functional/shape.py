@@ -79,9 +79,11 @@ def broadcast_to(input, size: Sequence[int]):
     """
     size = spread((size,))
     new = len(size) - input.ndim
-    if new < 0 or any(n < 0 for n in size[:new]):
+    if new < 0 or -1 in size[:new]:
         raise ValueError(f"expand: size {size} does not fit the shape {tuple(input.shape)}")
-    return expand_to(input, shape=tuple([input.shape[i - new] if n == -1 else n for i, n in enumerate(size)]))
+    if -1 in size:
+        size = tuple([input.shape[i - new] if n == -1 else n for i, n in enumerate(size)])
+    return expand_to(input, shape=size)
 
 
 def expand(input, *sizes: int):
