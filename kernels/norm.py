@@ -68,7 +68,7 @@ def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
     count = math.prod(x.shape[i] for i in axes)
     sum_g, sum_gx = (s.astype(x.dtype) for s in _sums([(g,), (g, x)], fine))
     sum_gh = (sum_gx - mean * sum_g) * rstd
-    mean_gw, mean_gwh = (_times(s, weight).sum(axis=axes, keepdims=True) / count for s in (sum_g, sum_gh))
+    mean_gw, mean_gwh = (_sum_to(_times(s, weight), mean.shape) / count for s in (sum_g, sum_gh))
     of_x = -rstd * rstd * mean_gwh
     dx = _combine([(g, _times(rstd, weight)), (x, of_x)], -rstd * mean_gw - mean * of_x)
     return dx, *(s if weight is None else _sum_to(s, weight.shape) for s in (sum_g, sum_gh))
@@ -97,6 +97,8 @@ def _times(a, weight):
 
 
 def _sum_to(a, shape):
+    if a.shape == shape:
+        return a
     return a.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
 
 
@@ -125,9 +127,16 @@ def _sums(products: list[tuple], kept: list[int]) -> list[np.ndarray]:
 
     over(x, work)
     shape = tuple(n if i in kept else 1 for i, n in enumerate(x.shape))
-    join = np.concatenate if 0 in kept else np.stack
-    joined = (join(part).astype(np.float64, copy=False) for part in parts)
-    return [(a if 0 in kept else a.sum(axis=0)).reshape(shape) for a in joined]
+    return [_joined(part, 0 in kept).reshape(shape) for part in parts]
+
+
+def _joined(parts: list[np.ndarray], one_after_another: bool) -> np.ndarray:
+    """The blocks' parts in float64, added up or one after another."""
+    if len(parts) == 1:
+        return parts[0].astype(np.float64)
+    if one_after_another:
+        return np.concatenate(parts).astype(np.float64)
+    return np.sum(parts, axis=0, dtype=np.float64)
 
 
 def _combine(terms: list[tuple], constant) -> np.ndarray:
