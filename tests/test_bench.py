@@ -1,0 +1,62 @@
+"""The benchmarks cover what the tests cover, and refuse to time what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import time
+
+import numpy as np
+import pytest
+
+from bench import engine, ops, steps, timing
+
+
+def test_every_op_of_the_table_has_a_workload():
+    assert ops.missing() == []
+
+
+def test_every_workload_has_a_name_of_its_own():
+    for names in (
+        [ops.name_of(case) for case in ops.WORKLOADS],
+        [chain.name for chain in engine.chains()],
+        [workload.name for workload in steps.WORKLOADS],
+    ):
+        assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("chain", engine.chains(), ids=lambda chain: chain.name)
+def test_chains_have_pytorchs_gradients(chain):
+    engine.check(chain)
+
+
+@pytest.mark.parametrize("wrong", [[np.ones(3)], [np.ones((3, 1)) * 2], [np.full(3, np.nan)]])
+def test_wrong_results_are_not_timed(wrong):
+    with pytest.raises(AssertionError, match="mul"):
+        timing.check_close("mul", wrong, [np.ones(3) * 2], 1e-3)
+
+
+def test_more_or_fewer_results_are_not_timed():
+    with pytest.raises(ValueError):
+        timing.check_close("mul", [np.ones(3)], [np.ones(3), np.ones(3)], 1e-3)
+
+
+def test_medians_are_milliseconds_per_call():
+    row = timing.compare(
+        "sleep", lambda: time.sleep(0.004), lambda: time.sleep(0.002), timing.Budget(rounds=5, seconds=0.004)
+    )
+    assert row.ours > 3.9 and row.torch > 1.9 and row.low <= row.high
+
+
+def test_results_say_where_they_come_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "RESULTS", tmp_path)
+    path = timing.save_rows("engine", [timing.Row("add", 1.0, 2.0, 0.4, 0.6)])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line.split(":")[0] for line in lines[:6]] == [
+        "# cpu",
+        "# threads",
+        "# commit",
+        "# python",
+        "# numpy",
+        "# torch",
+    ]
+    assert list(csv.DictReader(lines[6:]))[0]["ratio"] == "0.5"
