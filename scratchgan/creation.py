@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scratchgan import backend
+from scratchgan import backend, inplace
 from scratchgan.functional.dims import spread
 from scratchgan.tensor import Tensor
 
@@ -52,8 +52,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A Tensor on the memory of `array`. A write to the array after a graph has saved it makes that graph's
     backward raise.
     """
-    t = Tensor(array)
-    return t if t.data is array else t  # reading `data` notes that the caller holds the memory
+    inplace.expose(array)
+    return Tensor(array)
 
 
 def full(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import subprocess
 import sys
 import warnings
@@ -422,6 +423,14 @@ def test_large_arrays_go_in_blocks_to_the_same_result(name, layout):
         np.testing.assert_array_equal(sg.grad(out, part, out.detach())[0].numpy(), g.numpy()[i, :, :3])
     if layout == "channels_last":
         assert y._array.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-15), (np.float32, 5e-7)])
+def test_erf_is_accurate(dtype, tolerance):
+    x = np.linspace(-7, 7, 20001).astype(dtype)
+    exact = np.array([math.erf(v) for v in x.tolist()])
+    np.testing.assert_allclose(F.erf(sg.Tensor(x)).numpy(), exact, rtol=0, atol=tolerance)
+    assert F.erf(sg.tensor([np.inf, -np.inf, np.nan], dtype=dtype)).isnan().tolist() == [False, False, True]
 
 
 def test_import_is_cheap():

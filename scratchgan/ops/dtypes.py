@@ -29,14 +29,14 @@ def alike(a, b):
     return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
 
-def _rank(dtype: np.dtype) -> int:
-    return "bui".find(dtype.kind) > 0 if dtype.kind in "bui" else 2
+RANKS = {"b": 0, "u": 1, "i": 1}  # of a dtype's kind; floating-point numbers come after
 
 
 def _common(a, b) -> np.dtype:
-    left, right = _rank(a.dtype), _rank(b.dtype)
-    if left != right and (left == 2 or right == 2 or a.ndim == b.ndim == 0):
-        return a.dtype if left > right else b.dtype
-    if (a.ndim == 0) != (b.ndim == 0) and left == right:
+    left, right = RANKS.get(a.dtype.kind, 2), RANKS.get(b.dtype.kind, 2)
+    higher, rank = (a, left) if left > right else (b, right)
+    if left != right and (rank == 2 or a.ndim == b.ndim == 0):
+        return higher.dtype
+    if left == right and (a.ndim == 0) != (b.ndim == 0):
         return a.dtype if a.ndim else b.dtype
     return np.promote_types(a.dtype, b.dtype)
