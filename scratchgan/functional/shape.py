@@ -233,7 +233,7 @@ def getitem(input, index):
 
 def _axes_of(index) -> int:
     """How many axes an array of indices stands for: a boolean mask for as many as it has."""
-    return index.ndim if getattr(index, "dtype", None) == bool else 1
+    return index.ndim if hasattr(index, "dtype") and index.dtype.kind == "b" else 1
 
 
 def _indices(index, name: str):
