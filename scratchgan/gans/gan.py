@@ -40,7 +40,7 @@ class Config:
     """Hyperparameters; the defaults are for images, `POINTS` holds those for the plane."""
     data: str = "mnist5k"
     size: int | None = None                 # edge of images in pixels; None: the data's own
-    steps: int = 8000                       # iterations of Algorithm 1
+    steps: int = 12000                      # iterations of Algorithm 1
     batch_size: int = 64                    # m
     k: int = 1                              # steps of D per step of G
     saturating: bool = False                # G descends log(1 - D(G(z))), as (1) says
@@ -63,7 +63,7 @@ class Config:
 
 # Modes a hundred times narrower than the ring ask for larger batches. Batch normalisation would tie a point to
 # the others of its batch, and dropout would blur the density ratio that D estimates.
-POINTS = {"steps": 10000, "batch_size": 256, "latent": 2, "g_widths": (128, 128, 128),
+POINTS = {"steps": 15000, "batch_size": 256, "lr": 1e-3, "latent": 2, "g_widths": (128, 128, 128),
           "d_widths": (128, 128, 128), "g_norm": False, "d_dropout": 0.0, "sample_every": 1000}
 
 
