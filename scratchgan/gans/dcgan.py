@@ -16,7 +16,7 @@ D's and then G's through the D just updated, which saves a pass through G.
 Departures. Scales of batch normalisation begin at N(1, 0.02^2), as in the authors' code; biases begin at 0.
 Minibatches of 64 and fewer channels, for small images and processors. Images of 28x28 train as 32x32: they
 are halved once more on the way to the logit, so that D's features span most of the image; at 28, all that D
-knows of a digit as a whole is linear in features of 10x10 pixels, and strokes come out well but digits do not.
+knows of a digit as a whole is linear in features of 10x10 pixels, and strokes come out well, digits do not.
 Samples come from an exponential moving average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
@@ -61,7 +61,7 @@ class DCGAN(Sampler):
     """Both players, their optimisers, and the training of section 4. `streams` become the default ones, from
     which layers draw."""
     config_class = Config
-    presets: ClassVar[dict[str, dict]] = {"digits": {"size": 16}}       # at 8x8, D would have one hidden layer
+    presets: ClassVar[dict[str, dict]] = {"digits": {"size": 16}}   # at 8x8, D would have one hidden layer
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)

@@ -61,8 +61,8 @@ class Config:
             raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false")
 
 
-# Modes a hundred times narrower than the ring ask for larger batches. Batch normalisation would tie a point to
-# the others of its batch, and dropout would blur the density ratio that D estimates.
+# Modes a hundred times narrower than the ring ask for larger batches. Batch normalisation would tie a point
+# to the others of its batch, and dropout would blur the density ratio that D estimates.
 POINTS = {"steps": 15000, "batch_size": 256, "lr": 1e-3, "latent": 2, "g_widths": (128, 128, 128),
           "d_widths": (128, 128, 128), "g_norm": False, "d_dropout": 0.0, "sample_every": 1000}
 

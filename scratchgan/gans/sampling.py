@@ -1,7 +1,7 @@
 """What the GANs share: limits of settings, real batches, noise, and samples of the averaged generator.
 
-How a GAN trains is in its own file. Noise is drawn on the host in float64 and rounded to the networks' dtype, so
-that one seed means the same noise on every device.
+How a GAN trains is in its own file. Noise is drawn on the host in float64 and rounded to the networks' dtype,
+so that one seed means the same noise on every device.
 """
 from __future__ import annotations
 

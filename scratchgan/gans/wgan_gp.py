@@ -17,8 +17,8 @@ updates of D, each on new x, z and epsilon, then one of G, which descends -E[D(G
 D + c is the same critic for any constant c, so the bias of its last layer never has a gradient.
 
 Departures. The networks are the DCGAN's for images, without the critic's batch normalisation, and MLPs for
-points. alpha is five times the paper's, since runs last minutes. Samples come from an exponential moving average
-of G's weights, which takes no part in the game.
+points. alpha is five times the paper's, since runs last minutes. Samples come from an exponential moving
+average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Config:
                      g_width=(1, math.inf), d_width=(1, math.inf), betas=(0, 1), ema_decay=(0, 1))
 
 
-# In the plane distances are small, and a lambda of 10 would drown them: the authors' toy code too takes 0.1, with
-# beta1 = 0.5 and batches of 256.
+# In the plane distances are small, and a lambda of 10 would drown them: G circles what it should settle on. The
+# authors' code for such toys, too, takes 0.1, with beta1 = 0.5 and batches of 256.
 POINT_LAYERS = 3                            # hidden layers of both MLPs
 POINTS = {"size": None, "steps": 4000, "batch_size": 256, "penalty": 0.1, "betas": (0.5, 0.9), "latent": 2,
           "g_width": 128, "d_width": 128, "sample_every": 500}
