@@ -62,8 +62,8 @@ class Config:
                      g_width=(1, math.inf), d_width=(1, math.inf), betas=(0, 1), ema_decay=(0, 1))
 
 
-# In the plane distances are small, and a lambda of 10 would drown them: G circles what it should settle on. The
-# authors' code for such toys, too, takes 0.1, with beta1 = 0.5 and batches of 256.
+# In the plane distances are small, and a lambda of 10 would drown them: G circles what it should settle on.
+# The authors' code for such toys, too, takes 0.1, with beta1 = 0.5 and batches of 256.
 POINT_LAYERS = 3                            # hidden layers of both MLPs
 POINTS = {"size": None, "steps": 4000, "batch_size": 256, "penalty": 0.1, "betas": (0.5, 0.9), "latent": 2,
           "g_width": 128, "d_width": 128, "sample_every": 500}
