@@ -136,6 +136,7 @@ def _conv(x, w, geometry: Geometry):
 def _conv_dx(g, w, geometry: Geometry):
     if _gathers(geometry):
         return _conv(g, _swapped(w, geometry.groups), _turned(geometry))
+    geometry = _apart(geometry)
     # With x folded by phase, position s i + d r is row i + d r // s of phase d r % s: the dcols of a chunk of
     # taps that fall on different phases are added in one go, as runs of whole rows.
     (rows, columns), (P, Q), groups = _chunks(geometry), geometry.out, geometry.groups
@@ -245,6 +246,12 @@ def _swapped(w, groups: int):
     K, C, R, S = w.shape
     turned = w[:, :, ::-1, ::-1].reshape(groups, K // groups, C, R, S)
     return turned.swapaxes(1, 2).reshape(groups * C, K // groups, R, S)
+
+
+def _apart(geometry: Geometry) -> Geometry:
+    """The same sum with a stride as long as the kernel where there is but one window: its taps never meet."""
+    axes = zip(geometry.out, geometry.stride, geometry.kernel)
+    return geometry._replace(stride=tuple(max(s, r) if n == 1 else s for n, s, r in axes))
 
 
 class Chunk(NamedTuple):
