@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scratchgan.backend import on_host, parallel, xp
 
@@ -126,8 +126,8 @@ def _conv(x, w, geometry: Geometry):
     matrix = _matrix(w, geometry.groups).swapaxes(1, 2)
 
     def work(part):
-        for images in _blocks(part, x, geometry):
-            _matmul(_columns(x[images], geometry), matrix, _rows(y[images], geometry.groups))
+        for images, columns in _columns(x, part, geometry):
+            _matmul(columns, matrix, _rows(y[images], geometry.groups))
 
     _over(x, work)
     return y
@@ -167,8 +167,8 @@ def _conv_dw(x, g, geometry: Geometry):
 
     def work(part):
         sums[part.start] = _sum(
-            _rows(g[images], groups).swapaxes(1, 2) @ _columns(x[images], geometry)
-            for images in _blocks(part, x, geometry)
+            _rows(g[images], groups).swapaxes(1, 2) @ columns
+            for images, columns in _columns(x, part, geometry)
         )
 
     _over(x, work)
@@ -217,11 +217,20 @@ def _matmul(a, b, out):
         out[...] = a @ b
 
 
-def _columns(x, geometry: Geometry):
-    """im2col: x (N, H, W, C) to one matrix per group, (groups, N P Q, R S C / groups)."""
-    windows = _windows(_padded(x, geometry), geometry)
-    n, P, Q, R, S, groups, channels = windows.shape
-    return windows.transpose(5, 0, 1, 2, 3, 4, 6).reshape(groups, n * P * Q, R * S * channels)
+def _columns(x, part: slice, geometry: Geometry) -> Iterator[tuple[slice, Any]]:
+    """im2col of the images of `part`, a block at a time: which images, and x (N, H, W, C) of these as one matrix per group,
+    (groups, n P Q, R S C / groups). All blocks are written to the same memory, which stays in the cache."""
+    memory = None
+    for images in _blocks(part, x, geometry):
+        windows = _windows(_padded(x[images], geometry), geometry)
+        n, P, Q, R, S, groups, channels = windows.shape
+        by_group = windows.transpose(5, 0, 1, 2, 3, 4, 6)
+        if geometry.out != (1, 1) and geometry.kernel != (1, 1):    # else the columns may be x's own memory
+            if memory is None:
+                memory = xp(x).empty(by_group.shape, dtype=x.dtype)
+            memory[:, :n] = by_group
+            by_group = memory[:, :n]
+        yield images, by_group.reshape(groups, n * P * Q, R * S * channels)
 
 
 def _gathers(geometry: Geometry) -> bool:

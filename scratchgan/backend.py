@@ -9,6 +9,7 @@ import glob
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,15 +106,17 @@ def _openblas():
 workers = _count_workers()
 _blas = _openblas()
 _pool: ThreadPoolExecutor | None = None
+_inside = threading.local()         # .parallel is set while this thread works on a slice
 
 
 def parallel(n: int, work: Callable[[slice], None]) -> None:
     """Run `work` on slices that cover range(n), one per worker thread, with BLAS single-threaded inside.
 
     A slice's result must not depend on where the others are cut. Handing over costs some 35 us: call it for work that takes longer.
+    A call from inside of `work` runs in its own thread: the others are busy, and to wait for them would be to wait for itself.
     """
     global _pool
-    if workers == 1 or n < 2 or _blas is None:
+    if workers == 1 or n < 2 or _blas is None or getattr(_inside, "parallel", False):
         work(slice(0, n))
         return
     if _pool is None:
@@ -124,14 +127,22 @@ def parallel(n: int, work: Callable[[slice], None]) -> None:
     before = get_threads()
     set_threads(1)
     try:
-        others = [_pool.submit(work, s) for s in slices[1:]]
+        others = [_pool.submit(_one_level, work, s) for s in slices[1:]]
         try:
-            work(slices[0])
+            _one_level(work, slices[0])
         finally:
             for other in others:
                 other.result()
     finally:
         set_threads(before)
+
+
+def _one_level(work: Callable[[slice], None], part: slice) -> None:
+    _inside.parallel = True
+    try:
+        work(part)
+    finally:
+        _inside.parallel = False
 
 
 def keep_freed_memory() -> None:

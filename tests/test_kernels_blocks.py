@@ -79,3 +79,14 @@ def test_long_rows_take_slices_and_short_ones_a_matrix(up, down, monkeypatch):
     np.testing.assert_allclose(
         upfirdn2d.upfirdn2d(x, f, up, down, (1, 2), (7, 8)), dense, rtol=1e-13, atol=1e-13
     )
+
+
+def test_parallel_work_may_ask_for_parallel_work():
+    """The inner call stays in its thread; it used to wait for the worker that it was running on."""
+    done = []
+
+    def outer(_):
+        backend.parallel(16, lambda part: done.append(part.stop - part.start))
+
+    backend.parallel(2, outer)
+    assert sum(done) == 16 * min(backend.workers, 2)
