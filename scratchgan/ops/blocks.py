@@ -34,8 +34,10 @@ def in_blocks(formula: Callable) -> Callable:
             order = _memory_order(x)
             flat = [_flat(a, x.shape, order) for a in (x, *others)]
             if all(a is not None for a in flat):
-                result = _run(partial(formula, **settings), flat, writes)
-                return result.reshape([x.shape[axis] for axis in order]).transpose(np.argsort(order))
+                dtype = formula(*[_block(a, 0, 0) for a in flat], **settings).dtype
+                result = np.empty_like(x, dtype=dtype)
+                _run(partial(formula, **settings), flat, _flat(result, x.shape, order), writes)
+                return result
         return formula(x, *others, **settings)
 
     return run
@@ -56,20 +58,18 @@ def _flat(a, shape: tuple[int, ...], order: list[int]):
     return a.reshape(-1) if a.flags.c_contiguous else None
 
 
-def _run(formula: Callable, arguments: list, writes: bool) -> np.ndarray:
-    def block(a, start: int, stop: int):
-        return a[start:stop] if on_host(a) else a
+def _block(a, start: int, stop: int):
+    return a[start:stop] if on_host(a) else a
 
-    out = np.empty(arguments[0].size, formula(*[block(a, 0, 0) for a in arguments]).dtype)
 
+def _run(formula: Callable, arguments: list, out: np.ndarray, writes: bool) -> None:
     def work(part: slice) -> None:
         for start in range(part.start, part.stop, BLOCK):
             stop = min(start + BLOCK, part.stop)
-            blocks = [block(a, start, stop) for a in arguments]
+            blocks = [_block(a, start, stop) for a in arguments]
             if writes:
                 formula(*blocks, into=out[start:stop])
             else:
                 out[start:stop] = formula(*blocks)
 
     parallel(out.size, work)
-    return out
