@@ -280,7 +280,7 @@ MISTAKES = [
     (["train", "gan", "--data", "ring", "--lr", "nan"], "argument --lr: 'nan' is no finite number"),
     (["train", "gan", "--data", "ring", "--size", "32"], "size"),
     (["train", "dcgan", "--data", "digits", "--size", "30"], "30"),
-    (["train", "dcgan", "--data", "ring"], "these are points"),
+    (["train", "dcgan", "--data", "ring"], "data of shape (2,), expected square images"),
     (["train", "gan", "--data", "ring", "--seed", "-1"], "seed"),
     (
         ["train", "gan", "--data", "ring", "--device", "tpu"],
@@ -327,7 +327,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(arguments, message, cap
 @pytest.mark.parametrize(
     "more, message",
     [
-        (["--lr", "0.5"], "its run has lr 0.0002, not 0.5"),
+        (["--lr", "0.5"], "its run has lr 0.001, not 0.5"),
         (["--seed", "1"], "its run has seed 0, not 1"),
         (["--data", "grid"], "its run has data 'ring', not 'grid'"),
         (["--set", "latent=9"], "its run has latent 2, not 9"),

@@ -42,7 +42,7 @@ class Config:
     """Hyperparameters."""
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels: 8, 16, 28, 32, 64 ...; None: the data's own
-    steps: int = 4000                       # updates of D and of G
+    steps: int = 3000                       # updates of D and of G
     batch_size: int = 64
     lr: float = 2e-4                        # Adam, for both players
     betas: tuple[float, float] = (0.5, 0.999)
@@ -61,7 +61,8 @@ class DCGAN(Sampler):
     """Both players, their optimisers, and the training of section 4. `streams` become the default ones, from
     which layers draw."""
     config_class = Config
-    presets: ClassVar[dict[str, dict]] = {"digits": {"size": 16}}   # at 8x8, D would have one hidden layer
+    presets: ClassVar[dict[str, dict]] = {"digits": {"size": 16},   # at 8x8, D would have one hidden layer
+                                          **dict.fromkeys(("ring", "grid", "swissroll"), {"size": None})}
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
