@@ -55,15 +55,18 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0,
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Every element `val`."""
     overwrite(tensor, val)
     return tensor
 
 
 def zeros_(tensor: Tensor) -> Tensor:
+    """Every element 0."""
     return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
+    """Every element 1."""
     return constant_(tensor, 1.0)
 
 

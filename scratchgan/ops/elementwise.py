@@ -25,30 +25,35 @@ Broadcasting = partial(Op, broadcasts=True)
 
 @Broadcasting
 def add(a, b):
+    """a + b."""
     a, b = alike(a, b)
     return a + b
 
 
 @Broadcasting
 def sub(a, b):
+    """a - b."""
     a, b = alike(a, b)
     return a - b
 
 
 @Broadcasting
 def mul(a, b):
+    """a b."""
     a, b = alike(a, b)
     return a * b
 
 
 @Broadcasting
 def div(a, b):
+    """a / b; integers divide to float32."""
     a, b = alike(a, b)
     return floating(a) / floating(b)
 
 
 @Op
 def neg(x):
+    """-x."""
     return -x
 
 
@@ -108,16 +113,19 @@ power.vjp(a=_power_a, b=_power_b)
 
 @Op
 def floor(x):
+    """The largest integer <= x."""
     return xp(x).floor(x)
 
 
 @Op
 def trunc(x):
+    """x without its fraction."""
     return xp(x).trunc(x)
 
 
 @Op
 def sign(x):
+    """-1, 0 or 1."""
     return xp(x).sign(x)
 
 
@@ -130,12 +138,14 @@ for flat in (floor, trunc, sign):
 
 @Op
 def exp(x):
+    """e^x."""
     x = floating(x)
     return xp(x).exp(x)
 
 
 @Op
 def log(x):
+    """The natural logarithm."""
     x = floating(x)
     return xp(x).log(x)
 
@@ -149,6 +159,7 @@ def log1p(x):
 
 @Op
 def sqrt(x):
+    """x^(1/2)."""
     x = floating(x)
     return xp(x).sqrt(x)
 
@@ -162,12 +173,14 @@ def rsqrt(x):
 
 @Op
 def sin(x):
+    """sin x, of radians."""
     x = floating(x)
     return xp(x).sin(x)
 
 
 @Op
 def cos(x):
+    """cos x, of radians."""
     x = floating(x)
     return xp(x).cos(x)
 
