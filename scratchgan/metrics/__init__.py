@@ -1,0 +1,29 @@
+"""Metrics of generated samples, one file each, with the mathematics and its source in the docstring.
+
+`get("fid")` is a metric's class; metric.py says how one is used.
+"""
+from __future__ import annotations
+
+from importlib import import_module
+
+from scratchgan.errors import UserError
+from scratchgan.metrics.metric import Metric, Setting
+from scratchgan.settings import nearest
+
+__all__ = ["Metric", "Setting", "get", "names"]
+
+CLASSES: dict[str, tuple[str, str]] = {      # name on the command line: file, class in it
+}
+
+
+def names() -> list[str]:
+    """The names of the metrics."""
+    return list(CLASSES)
+
+
+def get(name: str) -> type[Metric]:
+    """The class of a metric. Raises UserError, with the nearest name, for an unknown one."""
+    if name not in CLASSES:
+        raise UserError(f"{name!r} is no metric{nearest(name, CLASSES)} (metrics: {', '.join(CLASSES)})")
+    file, class_name = CLASSES[name]
+    return getattr(import_module(f"{__name__}.{file}"), class_name)
