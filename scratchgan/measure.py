@@ -1,0 +1,350 @@
+"""Metrics over several draws of samples, each figure beside its floor: what real data get in their place.
+
+The protocol. In each draw the training side of the data is shuffled; n of its samples are put aside, the
+others are the reference. The metrics compare n generated samples with the reference, then the n real ones. A
+figure's value is its mean over the draws, its uncertainty their standard deviation (n - 1 in the
+denominator), so it holds the noise of the samples and that of the reference. Many metrics are biased in n:
+value and floor are so alike, since both come from n samples against the same reference. A metric that
+compares the data trained on with held-out data gets all of the former, and the held-out ones are halved anew
+in each draw: one half is shown to the metric as held out, the other stands for the samples in the floor;
+generated samples are then no more than that half, too.
+
+Batches go through each extractor once, whatever the number of metrics. Of the data, features are kept for the
+draws to come; of the generated samples, nothing.
+"""
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from scratchgan import backend, metrics
+from scratchgan.backend import Streams
+from scratchgan.data import Dataset
+from scratchgan.data.seeds import generator
+from scratchgan.errors import UserError
+from scratchgan.metrics import Metric, Setting
+
+BATCH = 250         # samples at a time through the generator and the extractors
+DRAWS = 3
+MOST = 2000         # samples in a draw, unless asked for more
+
+Views = dict[str, np.ndarray]       # a batch as metrics read it: Reading -> array
+Batch = tuple[Views, "np.ndarray | None"]
+
+
+class Source(Protocol):
+    """Where generated samples come from. `draws`: in words, how those of different draws are related."""
+    draws: str
+
+    def batches(self, draw: int, n: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """The `n` samples of a draw in batches, (samples, labels or None)."""
+
+
+class Generated:
+    """Samples of a GAN's averaged generator; the noise of a draw follows from `seed` and its number."""
+    draws = "each with new noise"
+
+    def __init__(self, gan: Any, seed: int = 0):
+        self.gan, self.seed = gan, seed
+
+    def batches(self, draw: int, n: int) -> Iterator[tuple[np.ndarray, None]]:
+        """`n` samples; UserError where one holds NaN or infinity."""
+        noise = Streams(self.seed)[f"evaluation {draw}"]
+        for start in range(0, n, BATCH):
+            samples = self.gan.sample(min(BATCH, n - start), noise)
+            if not np.isfinite(samples).all():
+                raise UserError("the generator's samples hold NaN or infinity: there is nothing to measure")
+            yield samples, None
+
+
+class Stored:
+    """Samples that are there, `n` a draw: disjoint parts where they suffice for `count` draws, else overlapping
+    ones."""
+
+    def __init__(self, dataset: Dataset, n: int, count: int = DRAWS, seed: int = 0):
+        if n > len(dataset):
+            raise UserError(f"{dataset.name}: holds {len(dataset)} samples, fewer than the {n} of a draw")
+        self.dataset, self.n, self.seed, self.disjoint = dataset, n, seed, n * count <= len(dataset)
+        self.draws = (f"disjoint parts of {len(dataset)} samples" if self.disjoint else
+                      f"random parts of {len(dataset)} samples that overlap, so the deviation is too small")
+
+    def batches(self, draw: int, n: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """`n` samples without repetition, at most those of a draw."""
+        if n > self.n:
+            raise ValueError(f"Stored.batches: n={n}, expected at most the {self.n} of a draw")
+        shuffled = generator(self.seed, "samples", 0 if self.disjoint else draw).permutation(len(self.dataset))
+        first = draw * self.n if self.disjoint else 0
+        chosen = shuffled[first:first + n]
+        for start in range(0, n, BATCH):
+            part = self.dataset.subset(chosen[start:start + BATCH])
+            yield part.get(np.arange(len(part))), part.labels
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a metric: one value a draw, and what real data get (`floor`, empty for a metric of the
+    generator itself).
+
+    better: "lower", "higher", "1" or "". n: samples in a draw, 0 for a metric of the generator itself.
+    reference: real samples that they are compared with, 0 for none.
+    """
+
+    metric: str
+    name: str
+    better: str
+    values: list[float]
+    floor: list[float]
+    n: int
+    reference: int
+
+    @property
+    def mean(self) -> float:
+        """Over the draws."""
+        return float(np.mean(self.values))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over the draws; NaN for a single one."""
+        return deviation(self.values)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation with n - 1 in the denominator; NaN for fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def default_count(available: int) -> int:
+    """Samples in a draw unless asked otherwise: half of the data, so that as many remain, at most MOST."""
+    return min(MOST, available // 2)
+
+
+def measure(source: Source, setting: Setting, names: Sequence[str], n: int | None = None, draws: int = DRAWS,
+            extractor: Callable[[np.ndarray], np.ndarray] | None = None,
+            progress: bool = True) -> list[Figure]:
+    """The figures of the metrics `names` on `draws` times `n` samples of `source`, by the protocol above.
+
+    n: `default_count` of the training side if None. extractor: arrays (N, *shape) to features (N, D); the
+    data's usual one if None. progress: a bar on stderr where that is a terminal. The default random streams
+    are those of `setting.seed` meanwhile, so a training that goes on afterwards is not moved by a bit.
+    Raises UserError for an unknown metric, one that this data cannot have, and an `n` that leaves no
+    reference as large.
+    """
+    most = len(setting.train) // 2
+    n = default_count(len(setting.train)) if n is None else n
+    if not 2 <= n <= most:
+        raise UserError(f"n={n}: expected from 2 to {most} samples in a draw, half of the {len(setting.train)} "
+                        f"of {setting.train.name}, so that the reference is as large")
+    if draws < 1:
+        raise UserError(f"draws={draws}: expected at least 1")
+    with _own_streams(setting.seed):
+        reader = _Reader(setting.train, {name: metrics.get(name).reads for name in names}, extractor)
+        # Made before anything long begins: a metric that this data cannot have is refused at once.
+        collected = {name: _Figures(_made(name, setting)) for name in names}
+        sides = _Sides(setting, reader, collected.values(), n, draws, progress)
+        with sides.bar:
+            for draw in range(draws):
+                _one_draw(draw, source, setting, collected, sides)
+    return [figure for name, figures in collected.items() for figure in figures.all(name, sides)]
+
+
+@contextmanager
+def _own_streams(seed: int) -> Iterator[None]:
+    before = backend.default_streams()
+    backend.use_streams(Streams(seed))
+    try:
+        yield
+    finally:
+        backend.use_streams(before)
+
+
+def _made(name: str, setting: Setting) -> Metric:
+    try:
+        return metrics.get(name).create(setting)
+    except UserError as error:
+        raise _of_metric(name, error) from error
+
+
+def _of_metric(name: str, error: ValueError) -> UserError:
+    """`error` with the metric's name in front, unless it begins with it."""
+    return UserError(str(error) if str(error).startswith(name) else f"{name}: {error}")
+
+
+# A draw
+
+@dataclass
+class _Figures:
+    """A metric and what it has computed so far, a dict a draw."""
+
+    metric: Metric
+    values: list[dict[str, float]] = field(default_factory=list)
+    floors: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def held_out(self) -> bool:
+        return "held_out" in self.metric.sources
+
+    @property
+    def of_samples(self) -> bool:
+        return "fake" in self.metric.sources
+
+    def all(self, name: str, sides: _Sides) -> Iterator[Figure]:
+        n = sides.count(self.held_out) if self.of_samples else 0
+        reference = sides.reference(self.held_out) if "real" in self.metric.sources else 0
+        for figure in self.values[0]:
+            yield Figure(name, figure, self.metric.figures.get(figure, ""),
+                         [row.get(figure, math.nan) for row in self.values],
+                         [row.get(figure, math.nan) for row in self.floors], n, reference)
+
+
+def _one_draw(draw: int, source: Source, setting: Setting, collected: dict[str, _Figures],
+              sides: _Sides) -> None:
+    for name, figures in collected.items():
+        figures.metric = _made(name, dataclasses.replace(setting, seed=setting.seed + draw))
+    sides.shuffle(draw)
+    all_figures = list(collected.values())
+    against_held_out = [f for f in all_figures if f.held_out]
+    plain = [f for f in all_figures if not f.held_out]
+    _feed(plain, "real", sides.real_reference())
+    if against_held_out:
+        _feed(against_held_out, "real", sides.trained_on())
+        _feed(against_held_out, "held_out", sides.shown_held_out())
+    _feed(all_figures, "fake", sides.generated(source, draw), sides)
+    for name, figures in collected.items():
+        figures.values.append(_computed(name, figures.metric))
+        if figures.of_samples:
+            figures.metric.reset("fake")
+    _feed(plain, "fake", sides.real_in_place())
+    if against_held_out:
+        _feed(against_held_out, "fake", sides.held_out_in_place())
+    for name, figures in collected.items():
+        if figures.of_samples:
+            figures.floors.append(_computed(name, figures.metric))
+
+
+def _feed(receivers: list[_Figures], kind: str, batches: Iterator[Batch],
+          sides: _Sides | None = None) -> None:
+    """Show `batches` to the metrics that read `kind`; with `sides`, each no more than its count."""
+    receivers = [f for f in receivers if kind in f.metric.sources]
+    if not receivers:
+        return
+    seen = 0
+    for views, labels in batches:
+        size = len(views["samples"])
+        for figures in receivers:
+            room = size if sides is None else min(size, max(0, sides.count(figures.held_out) - seen))
+            if room:
+                figures.metric.update(views[figures.metric.reads][:room], kind,
+                                      None if labels is None else labels[:room])
+        seen += size
+
+
+def _computed(name: str, metric: Metric) -> dict[str, float]:
+    try:
+        return {key: float(value) for key, value in metric.compute().items()}
+    except ValueError as error:         # UserError is one
+        raise _of_metric(name, error) from error
+
+
+# What the metrics see
+
+class _Reader:
+    """A batch as the metrics read it, through each extractor that one of them needs, once."""
+
+    def __init__(self, dataset: Dataset, readings: dict[str, str], extractor: Callable | None):
+        for name, reading in readings.items():
+            if len(dataset.spec.shape) != 3 and reading in ("images", "probabilities"):
+                raise UserError(f"{name}: is a metric of images, but {dataset.name} holds points")
+        self.extractors: dict[str, Callable] = {}
+        if "features" in readings.values():
+            self.extractors["features"] = extractor or _usual_extractor(dataset)
+        if "probabilities" in readings.values():
+            from scratchgan.metrics import features
+            self.extractors["probabilities"] = features.classifier().probabilities
+
+    def __call__(self, samples: np.ndarray) -> Views:
+        return {"samples": samples, "images": samples, **{k: f(samples) for k, f in self.extractors.items()}}
+
+
+def _usual_extractor(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
+    from scratchgan.metrics import features
+    return features.default_extractor(dataset.spec)
+
+
+class _Side:
+    """One side of the data, with the features of all of it."""
+
+    def __init__(self, dataset: Dataset, reader: _Reader, bar: tqdm):
+        self.dataset, self.kept = dataset, {name: [] for name in reader.extractors}
+        for start in range(0, len(dataset) if self.kept else 0, BATCH):
+            views = reader(dataset.get(np.arange(start, min(start + BATCH, len(dataset)))))
+            for name, parts in self.kept.items():
+                parts.append(views[name])
+            bar.update(len(views["samples"]))
+        self.kept = {name: np.concatenate(parts) for name, parts in self.kept.items()}
+
+    def batches(self, indices: np.ndarray) -> Iterator[Batch]:
+        """The samples at `indices`, with their features and labels."""
+        for start in range(0, len(indices), BATCH):
+            part = indices[start:start + BATCH]
+            samples = self.dataset.get(part)
+            labels = None if self.dataset.labels is None else self.dataset.labels[part]
+            kept = {name: values[part] for name, values in self.kept.items()}
+            yield {"samples": samples, "images": samples, **kept}, labels
+
+
+class _Sides:
+    """Both sides of the data as a draw divides them, and the generated samples."""
+
+    def __init__(self, setting: Setting, reader: _Reader, collected: Any, n: int, draws: int, progress: bool):
+        self.reader, self.n, self.seed = reader, n, setting.seed
+        train, held_out = len(setting.train), len(setting.held_out)
+        use_held_out = any(f.held_out for f in collected)
+        self.n_held_out = min(n, held_out // 2)
+        if use_held_out and self.n_held_out < 1:
+            raise UserError(f"{setting.held_out.name}: {held_out} samples are held out, expected at least 2")
+        extracted = (train + use_held_out * held_out) if reader.extractors else 0
+        self.bar = tqdm(total=extracted + draws * n, desc="evaluate", unit="sample", dynamic_ncols=True,
+                        disable=None if progress else True, leave=False)
+        self.train = _Side(setting.train, reader, self.bar)
+        self.held_out = _Side(setting.held_out, reader, self.bar) if use_held_out else None
+
+    def count(self, held_out: bool) -> int:
+        """Samples that a metric, of held-out data or not, reads in a draw."""
+        return self.n_held_out if held_out else self.n
+
+    def reference(self, held_out: bool) -> int:
+        """Real samples that they are compared with."""
+        return len(self.train.dataset) - (0 if held_out else self.n)
+
+    def shuffle(self, draw: int) -> None:
+        """Divide both sides for the draw of this number."""
+        self.order = generator(self.seed, "reference", draw).permutation(len(self.train.dataset))
+        if self.held_out is not None:
+            self.held_order = generator(self.seed, "held out", draw).permutation(len(self.held_out.dataset))
+
+    def real_reference(self) -> Iterator[Batch]:
+        return self.train.batches(self.order[self.n:])
+
+    def real_in_place(self) -> Iterator[Batch]:
+        return self.train.batches(self.order[:self.n])
+
+    def trained_on(self) -> Iterator[Batch]:
+        return self.train.batches(np.arange(len(self.train.dataset)))
+
+    def shown_held_out(self) -> Iterator[Batch]:
+        return self.held_out.batches(self.held_order[self.n_held_out:])
+
+    def held_out_in_place(self) -> Iterator[Batch]:
+        return self.held_out.batches(self.held_order[:self.n_held_out])
+
+    def generated(self, source: Source, draw: int) -> Iterator[Batch]:
+        for samples, labels in source.batches(draw, self.n):
+            yield self.reader(samples), labels
+            self.bar.update(len(samples))
