@@ -22,8 +22,14 @@ checkpoint/.
 A checkpoint is written at the start, every --checkpoint-every steps, once a minute and at the end, also after
 Ctrl-C and SIGTERM, which let the current step finish. --resume goes on from the last checkpoint to the same
 bits as a run that was never interrupted. It keeps the run's own settings: --steps, --epochs, --sample-every,
---checkpoint-every and --device may be given anew, others only with the value that the run has. A NaN or
-infinite loss ends the training with exit status 1, the last checkpoint intact.
+--checkpoint-every, --log-every, --eval-every, --eval-metrics, --tensorboard and --device may be given anew,
+others only with the value that the run has. A NaN or infinite loss ends the training with exit status 1, the
+last checkpoint intact.
+
+Every --log-every steps metrics.jsonl gets, besides losses, D's logits of examples, of held-out ones and of
+samples, norms of gradients and updates, the diversity of samples. An alarm (mode collapse, D saturated, D
+overfitting, exploding or vanishing gradients, oscillation) prints a line when it begins and is marked in
+losses.png; alarms.jsonl lists them.
 
 Settings of a GAN for --set, with their defaults: scratchgan list NAME."""
 
@@ -116,6 +122,17 @@ def _add_train(commands) -> None:
                         help="steps between pictures; the first come sooner")
     parser.add_argument("--checkpoint-every", type=_integer, metavar="N",
                         help="steps between checkpoints, besides one a minute (default 0: only those)")
+    parser.add_argument("--held-out", type=_number, metavar="X",
+                        help="share of the data to keep from the training (default 0.1; 0: train on all of it)")
+    parser.add_argument("--log-every", type=_integer, metavar="N",
+                        help="steps between diagnoses: D's logits, gradients, diversity, alarms (default 50; "
+                             "0: none)")
+    parser.add_argument("--eval-every", type=_integer, metavar="N",
+                        help="steps between evaluations of the averaged generator (default 0: none)")
+    parser.add_argument("--eval-metrics", type=_names, metavar="NAME,...",
+                        help="what to evaluate (default: modes for a mixture, fid otherwise)")
+    parser.add_argument("--tensorboard", action="store_true", default=None,
+                        help="write TensorBoard event files to the run folder too")
 
 
 def _add_sample(commands) -> None:
@@ -143,6 +160,10 @@ def _integer(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no integer") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _number(text: str) -> float:

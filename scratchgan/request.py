@@ -11,7 +11,9 @@ from scratchgan.run import Plan, absolute_data, read_plan
 
 CONFIG_OPTIONS = ("data", "steps", "batch_size", "lr", "size", "sample_every")     # settings of every GAN
 FREE = ("steps", "sample_every")                    # of those, what a resumed run may change
-DEFAULTS = {"seed": 0, "device": "cpu", "checkpoint_every": 0}
+FREE_OF_PLAN = ("device", "checkpoint_every", "log_every", "eval_every", "eval_metrics", "tensorboard")
+PLAN_OPTIONS = ("seed", "held_out", *FREE_OF_PLAN)
+DEFAULTS = {"seed": 0, "device": "cpu", "checkpoint_every": 0}      # of those that Plan has no default for
 
 
 def planned(args: Namespace) -> Plan:
@@ -20,8 +22,8 @@ def planned(args: Namespace) -> Plan:
     if args.name is None:
         raise UserError(f"train: the name of a GAN is missing (there are: {', '.join(gans.names())})")
     config = gans.configure(args.name, **_config_values(args, gans.get(args.name).config_class))
-    values = {k: default if getattr(args, k) is None else getattr(args, k) for k, default in DEFAULTS.items()}
-    return Plan(gan=gans.canonical(args.name), epochs=args.epochs, config=config, **values)
+    return Plan(gan=gans.canonical(args.name), epochs=args.epochs, config=config,
+                **{**DEFAULTS, **_given(args, PLAN_OPTIONS)})
 
 
 def folder_of(args: Namespace) -> Path:
@@ -40,12 +42,11 @@ def resumed_changes(args: Namespace, folder: Path) -> tuple[dict[str, Any], dict
     stay as it is."""
     plan = read_plan(folder)
     config = _config_values(args, type(plan.config))
-    changes = {k: v for k in ("device", "checkpoint_every") if (v := getattr(args, k)) is not None}
+    changes = _given(args, FREE_OF_PLAN)
     if args.epochs is not None or args.steps is not None:
         changes["epochs"] = args.epochs
     fixed = {k: (v, getattr(plan.config, k)) for k, v in config.items() if k not in FREE}
-    if args.seed is not None:
-        fixed["seed"] = (args.seed, plan.seed)
+    fixed |= {k: (v, getattr(plan, k)) for k, v in _given(args, ("seed", "held_out")).items()}
     if args.name is not None:
         fixed["GAN"] = (gans.canonical(args.name), plan.gan)
     for name, (asked, own) in fixed.items():
@@ -55,9 +56,14 @@ def resumed_changes(args: Namespace, folder: Path) -> tuple[dict[str, Any], dict
     return changes, {k: v for k, v in config.items() if k in FREE}
 
 
+def _given(args: Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments of these names that the command line has."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
 def _config_values(args: Namespace, config_class: type) -> dict[str, Any]:
     """The settings of the GAN that the arguments give, from options and from --set."""
-    options = {k: v for k in CONFIG_OPTIONS if (v := getattr(args, k)) is not None}
+    options = _given(args, CONFIG_OPTIONS)
     values = settings.parse_pairs(config_class, args.pairs)
     for key in options.keys() & values.keys():
         raise UserError(f"{key} is given twice, by --{key.replace('_', '-')} and by --set")

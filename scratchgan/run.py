@@ -30,7 +30,10 @@ from scratchgan.errors import UserError
 
 MAX_COUNT = 10**9
 PICTURED = {"images": 64, "points": report.POINTS_SHOWN}
-LEAST = {"steps": 0, "batch_size": 1, "sample_every": 1, "epochs": 0, "checkpoint_every": 0}
+LEAST = {"steps": 0, "batch_size": 1, "sample_every": 1, "epochs": 0, "checkpoint_every": 0, "log_every": 0,
+         "eval_every": 0}
+# Of runs whose config.json is older than the setting: they trained on everything.
+OLDER = {"held_out": 0.0, "log_every": 50, "eval_every": 0, "eval_metrics": [], "tensorboard": False}
 MAX_PICTURED = 10_000
 CHUNK = 250     # samples per pass through the generator, to bound the memory
 
@@ -40,7 +43,10 @@ class Plan:
     """What config.json holds. `config` is the GAN's own Config; `epochs`, where given, replaces its `steps`
     as the end.
 
-    A checkpoint is written every `checkpoint_every` steps (0: never by steps) besides those by time.
+    A checkpoint is written every `checkpoint_every` steps (0: never by steps) besides those by time. The
+    share `held_out` of the data takes no part in the training. Every `log_every` steps the training is
+    diagnosed, every `eval_every` steps `eval_metrics` are computed, or the usual ones of the data where none
+    are named (0: never). `tensorboard` writes event files too.
     """
 
     gan: str
@@ -49,15 +55,21 @@ class Plan:
     epochs: int | None
     checkpoint_every: int
     config: Any
+    held_out: float = 0.1
+    log_every: int = 50
+    eval_every: int = 0
+    eval_metrics: tuple[str, ...] = ()
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
-            owner = self if name in ("epochs", "checkpoint_every") else self.config
-            value = getattr(owner, name)
+            value = getattr(self if hasattr(self, name) else self.config, name)
             if value is not None and not least <= value <= MAX_COUNT:
                 raise UserError(f"{name}={value}: expected an integer from {least} to {MAX_COUNT}")
         if self.config.lr <= 0:
             raise UserError(f"lr={self.config.lr}: expected a number above 0")
+        if not 0 <= self.held_out < 1:
+            raise UserError(f"held_out={self.held_out}: expected a number of at least 0 and below 1")
 
     def to_json(self) -> bytes:
         """The bytes of config.json."""
@@ -87,28 +99,34 @@ def read_plan(folder: Path) -> Plan:
         document = json.loads(content)
     except ValueError as error:
         raise UserError(f"{path}: is no JSON: {error}") from error
-    expected = {f.name: f.type for f in dataclasses.fields(Plan)}
+    expected = [f.name for f in dataclasses.fields(Plan)]
     if not isinstance(document, dict) or not isinstance(document.get("config"), dict) \
-            or not expected.keys() <= document.keys():
+            or not set(expected) <= document.keys() | OLDER.keys():
         raise UserError(f"{path}: expected an object with {', '.join(expected)}")
+    document = {**OLDER, **document}
     if not isinstance(document["gan"], str):
         raise UserError(f"{path}: gan is {document['gan']!r}, expected a name")
     config = settings.from_json(gans.get(document["gan"]).config_class, document["config"], str(path))
     values = {k: document[k] for k in expected if k != "config"}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     settings.check_types(Plan, values, str(path))
     return Plan(**values, config=config)
 
 
 class Run:
     """A GAN with its data, random streams and place in the training, tied to a folder. Making one writes
-    nothing."""
+    nothing.
+
+    It trains on `train_data`; `held_out_data` it never sees (None where nothing is held out).
+    """
 
     def __init__(self, plan: Plan, folder: Path):
         self.plan, self.folder, self.step = plan, folder, 0
         module_of(plan.device)      # before data is loaded: a device that is not there is found out at once
         self.dataset = data.load(plan.config.data, size=plan.config.size, seed=plan.seed)
+        self.train_data, self.held_out_data = divided(self.dataset, plan.held_out, plan.seed)
         self.streams = use_streams(Streams(plan.seed))
-        self.batches = data.Batches(self.dataset, plan.config.batch_size, plan.seed)
+        self.batches = data.Batches(self.train_data, plan.config.batch_size, plan.seed)
         try:
             self.gan = gans.get(plan.gan)(self.dataset.spec, plan.config, self.streams, plan.device)
         except UserError:
@@ -163,6 +181,16 @@ class Run:
         if len(self.dataset.spec.shape) != 1:
             return None
         return self.dataset.get(np.arange(min(report.POINTS_SHOWN, len(self.dataset))))
+
+
+def divided(dataset: data.Dataset, held_out: float, seed: int) -> tuple[data.Dataset, data.Dataset | None]:
+    """(train, held-out) sides by `Dataset.split`, or everything and None for a share of 0."""
+    if held_out == 0:
+        return dataset, None
+    try:
+        return dataset.split(held_out, seed)
+    except UserError as error:
+        raise UserError(f"{error}; --held-out 0 trains on everything") from error
 
 
 def start(plan: Plan, folder: Path) -> Run:

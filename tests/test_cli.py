@@ -274,7 +274,7 @@ MISTAKES = [
     (["train", "gan", "--data", "ring", "--batch-size", "0"], "batch_size=0"),
     (
         ["train", "gan", "--data", "ring", "--batch-size", "100001"],
-        "batch_size=100001: expected an integer from 1 to 100000",
+        "batch_size=100001: expected an integer from 1 to 90000",
     ),
     (["train", "gan", "--data", "ring", "--lr", "0"], "lr=0.0: expected a number above 0"),
     (["train", "gan", "--data", "ring", "--lr", "nan"], "argument --lr: 'nan' is no finite number"),
