@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from scratchgan import settings
 from scratchgan.errors import UserError
 from scratchgan.metrics.metric import Metric, Setting
-from scratchgan.settings import nearest
 
 __all__ = ["Metric", "Setting", "get", "names"]
 
@@ -24,6 +24,6 @@ def names() -> list[str]:
 def get(name: str) -> type[Metric]:
     """The class of a metric. Raises UserError, with the nearest name, for an unknown one."""
     if name not in CLASSES:
-        raise UserError(f"{name!r} is no metric{nearest(name, CLASSES)} (metrics: {', '.join(CLASSES)})")
+        raise UserError(f"{name!r} is no metric{settings.nearest(name, CLASSES)} (metrics: {', '.join(CLASSES)})")
     file, class_name = CLASSES[name]
     return getattr(import_module(f"{__name__}.{file}"), class_name)

@@ -1,0 +1,37 @@
+"""What a metric asks of arrays before it computes with them; each error is one sentence with what was found."""
+from __future__ import annotations
+
+import numpy as np
+
+
+def check_features(function: str, name: str, array: np.ndarray) -> np.ndarray:
+    """`array` as float32 or float64, rows of features (N, D) with N, D >= 1.
+
+    Raises ValueError, naming function and argument, for another shape, for what are no real numbers, and for NaN
+    or infinity.
+    """
+    array = np.asarray(array)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{function}: {name} has shape {array.shape}, expected (N, D) with N, D >= 1")
+    return check_finite(function, name, array)
+
+
+def check_finite(function: str, name: str, array: np.ndarray) -> np.ndarray:
+    """`array` as float32 or float64; ValueError for what are no real numbers and for NaN or infinity."""
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{function}: {name} has dtype {array.dtype}, expected real numbers")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+    # A sum is finite only if all its terms are, and it needs no array of truth values.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        wrong = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        raise ValueError(f"{function}: {name} holds NaN or infinity, first in row {np.argmax(wrong)}")
+    return array
+
+
+def check_alike(function: str, x: np.ndarray, y: np.ndarray) -> None:
+    """ValueError where rows of x and of y differ in length."""
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"{function}: x has {x.shape[1]} columns and y has {y.shape[1]}, expected as many")
