@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import scratchgan.data.folder as folder_format
-from scratchgan.data import IMAGES, POINTS, Batches, Dataset, Spec, load
+from scratchgan.data import DRAWN, IMAGES, POINTS, Batches, Dataset, Spec, load
 from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
 from tests.data_files import LABELS, PIXELS, assert_sound, cifar, idx, npz, picture
@@ -45,7 +45,7 @@ def contents(dataset):
 def test_named_sets_keep_their_spec(name):
     dataset = load(name)
     assert dataset.name == name
-    assert_sound(dataset)
+    assert_sound(dataset.subset(range(500)) if name in DRAWN else dataset)      # whole, it has 1.2 GB
 
 
 def test_mnist5k_is_the_table_of_the_package():

@@ -1,7 +1,7 @@
 """Data: `load` by name or from a file, `Dataset.split`, `Batches` for training; host memory and NumPy only.
 
-Images are (C, H, W) in [-1, 1], points (D,), both float32. Named sets are in digits.py and points.py; each
-file format has its own: idx.py, cifar.py, npz.py, folder.py.
+Images are (C, H, W) in [-1, 1], points (D,), both float32. Named sets are in digits.py, stacked_mnist.py and
+points.py; each file format has its own: idx.py, cifar.py, npz.py, folder.py.
 """
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from scratchgan.data.idx import load_idx
 from scratchgan.data.images import check_image_size
 from scratchgan.data.npz import load_npz
 from scratchgan.data.points import grid, ring, swissroll
+from scratchgan.data.stacked_mnist import stacked_mnist
 from scratchgan.errors import UserError
 
-__all__ = ["Batches", "Dataset", "IMAGES", "Modes", "POINTS", "Spec", "load"]
+__all__ = ["Batches", "DRAWN", "Dataset", "IMAGES", "Modes", "POINTS", "Spec", "load"]
 
-IMAGES = {"mnist5k": mnist5k, "digits": digits}
+IMAGES = {"mnist5k": mnist5k, "digits": digits, "stacked_mnist": stacked_mnist}
+DRAWN = ("stacked_mnist",)      # those of IMAGES that are put together by a seed
 POINTS = {"ring": ring, "grid": grid, "swissroll": swissroll}
 
 
@@ -32,7 +34,7 @@ def load(name_or_path: str | os.PathLike[str], size: int | None = None, seed: in
     A name wins over a path of that name: write ./digits for the folder. Shape and value range are stated by
     the format's own function.
     size: edge of square images, in pixels; None keeps the data's own (64 for a folder of images).
-    seed: of generated points; nothing else depends on it.
+    seed: of generated points and of stacked_mnist's triples; nothing else depends on it.
     labels: the file of an IDX file's labels, where it is not found by MNIST's naming.
     Raises UserError, one line, for whatever is wrong with name, arguments or files.
     """
@@ -48,8 +50,14 @@ def load(name_or_path: str | os.PathLike[str], size: int | None = None, seed: in
     if name in POINTS and size is not None:
         raise UserError(f"{name}: got size={size}, but these are points, expected none")
     if named:
-        return POINTS[name](seed) if name in POINTS else IMAGES[name](size)
+        return _load_named(name, size, seed)
     return _load_folder_or_file(name, size)
+
+
+def _load_named(name: str, size: int | None, seed: int) -> Dataset:
+    if name in POINTS:
+        return POINTS[name](seed)
+    return IMAGES[name](size, seed) if name in DRAWN else IMAGES[name](size)
 
 
 def _is_idx(path: str) -> bool:
