@@ -3,7 +3,8 @@ for that data.
 
 A GAN is made from a `data.Spec`, its `Config` and random streams. `step(batches)` is one iteration of the
 paper's algorithm, `sample(n)` draws from the averaged generator, and `parts()` names everything whose state a
-checkpoint must hold.
+checkpoint must hold. For diagnosis, `players()` names each network that learns with its optimiser, and
+`logits(x)` is what D says of samples.
 """
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from scratchgan import nn, optim
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import Sampler, check_limits, real, scalars
+from scratchgan.gans.sampling import Player, Sampler, check_limits, logits, real, scalars
 from scratchgan.nets import dcgan
 
 
@@ -97,6 +97,15 @@ class DCGAN(Sampler):
         self.ema.update()
         probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
         return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1])
+
+    def players(self) -> dict[str, Player]:
+        """Both sides of the game, by the letters of the scalars."""
+        return {"d": Player(self.discriminator, self.optimizer_d),
+                "g": Player(self.generator, self.optimizer_g)}
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """D's logits (N,) of host samples (N, *shape), in evaluation mode."""
+        return logits(self.discriminator, x)
 
     def parts(self) -> dict[str, object]:
         """All whose state a checkpoint holds."""

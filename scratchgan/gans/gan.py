@@ -29,7 +29,7 @@ from scratchgan import optim
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
-from scratchgan.gans.sampling import Sampler, check_limits, real, scalars
+from scratchgan.gans.sampling import Player, Sampler, check_limits, logits, real, scalars
 from scratchgan.nets import mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
@@ -121,6 +121,15 @@ class GAN(Sampler):
         self.ema.update()
         probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
         return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1])
+
+    def players(self) -> dict[str, Player]:
+        """Both sides of the game, by the letters of the scalars."""
+        return {"d": Player(self.discriminator, self.optimizer_d),
+                "g": Player(self.generator, self.optimizer_g)}
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """D's logits (N,) of host samples (N, *shape), in evaluation mode."""
+        return logits(self.discriminator, x)
 
     def parts(self) -> dict[str, object]:
         """All whose state a checkpoint holds."""

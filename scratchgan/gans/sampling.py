@@ -1,4 +1,4 @@
-"""What the GANs share: limits of settings, real batches, noise, and samples of the averaged generator.
+"""What the GANs share: limits of settings, real batches, noise, samples, and what a diagnosis may look at.
 
 How a GAN trains is in its own file. Noise is drawn on the host in float64 and rounded to the networks' dtype,
 so that one seed means the same noise on every device.
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +47,33 @@ def scalars(**values: Tensor) -> dict[str, float]:
     return {name: value.item() for name, value in values.items()}
 
 
+class Player(NamedTuple):
+    """One side of the game: a network and what updates it."""
+    network: nn.Module
+    optimizer: optim.Optimizer
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """The network in evaluation mode and without graphs; afterwards each layer is in the mode that it was
+    in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with no_grad():
+            yield network
+    finally:
+        for module in training:
+            module.training = True
+
+
+def logits(network: nn.Module, x: np.ndarray) -> np.ndarray:
+    """What D says of host samples x (N, *shape), (N,), in evaluation mode: neither random streams nor running
+    statistics move."""
+    with evaluating(network) as D:
+        return to_host(D(constant(x, D))._array)
+
+
 class Sampler:
     """Drawing z and G(z), for GANs with a `config.latent`, a `generator`, its moving average `ema`, and
     `streams`."""
@@ -62,9 +90,9 @@ class Sampler:
         """n draws of z for training, from the stream "noise"."""
         return constant(self.prior(self.streams["noise"], n), self.generator)
 
-    def sample(self, n: int, noise: np.random.Generator | None = None) -> np.ndarray:
-        """n samples (n, *shape) of the averaged generator, in the range of the data; `noise` draws z, or else
-        the stream "sample"."""
+    def sample(self, n: int, noise: np.random.Generator | None = None, averaged: bool = True) -> np.ndarray:
+        """n samples (n, *shape) of the averaged generator, or of the present one, in evaluation mode and in
+        the range of the data; `noise` draws z, or else the stream "sample"."""
         z = self.prior(self.streams["sample"] if noise is None else noise, n)
-        with no_grad():
-            return to_host(self.ema.module(constant(z, self.ema.module))._array)
+        with evaluating(self.ema.module if averaged else self.generator) as G:
+            return to_host(G(constant(z, G))._array)

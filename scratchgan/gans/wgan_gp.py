@@ -34,7 +34,7 @@ from scratchgan import nn, optim
 from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.gans.sampling import Sampler, check_limits, constant, real, scalars
+from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, logits, real, scalars
 from scratchgan.nets import dcgan, mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
@@ -131,6 +131,14 @@ class WGANGP(Sampler):
     def epsilon(self, x: Tensor) -> Tensor:
         """One number of U[0, 1] per sample of x, from the stream "epsilon", shaped to broadcast over it."""
         return constant(self.streams["epsilon"].random((len(x), *[1] * (x.ndim - 1))), self.critic)
+
+    def players(self) -> dict[str, Player]:
+        """Both sides of the game, by the letters of the scalars."""
+        return {"d": Player(self.critic, self.optimizer_d), "g": Player(self.generator, self.optimizer_g)}
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """D(x) (N,) of host samples (N, *shape), in evaluation mode."""
+        return logits(self.critic, x)
 
     def parts(self) -> dict[str, object]:
         """All whose state a checkpoint holds."""
