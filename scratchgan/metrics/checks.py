@@ -1,7 +1,12 @@
 """What a metric asks of arrays before it computes with them; each error is one sentence with what was found."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from scratchgan.errors import UserError
+from scratchgan.metrics.metric import Source
 
 
 def check_features(function: str, name: str, array: np.ndarray) -> np.ndarray:
@@ -35,3 +40,15 @@ def check_alike(function: str, x: np.ndarray, y: np.ndarray) -> None:
     """ValueError where rows of x and of y differ in length."""
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"{function}: x has {x.shape[1]} columns and y has {y.shape[1]}, expected as many")
+
+
+def check_source(name: str, sources: Sequence[Source], source: Source) -> None:
+    """ValueError for a source that the metric `name` has no use for."""
+    if source not in sources:
+        raise ValueError(f"{name}: source {source!r} found, expected {' or '.join(sources)}")
+
+
+def check_count(name: str, source: Source, found: int, least: int) -> None:
+    """UserError where the metric `name` read fewer than `least` samples of `source`."""
+    if found < least:
+        raise UserError(f"{name}: {found} {source} samples were read, expected at least {least}")
