@@ -13,6 +13,14 @@ from scratchgan.metrics.metric import Metric, Setting
 __all__ = ["Metric", "Setting", "get", "names"]
 
 CLASSES: dict[str, tuple[str, str]] = {      # name on the command line: file, class in it
+    "modes": ("mixture", "ModeCoverage"),
+    "stacked_modes": ("stacked_mnist", "StackedModes"),
+    "memorisation": ("memorisation", "Memorisation"),
+    "three_sample": ("three_sample", "ThreeSample"),
+    "birthday": ("birthday", "BirthdayParadox"),
+    "groups": ("groups", "Groups"),
+    "cas": ("classification_accuracy", "ClassificationAccuracy"),
+    "ppl": ("path_length", "PathLength"),
 }
 
 
