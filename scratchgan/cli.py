@@ -1,4 +1,4 @@
-"""The command line: `scratchgan list | info | train | sample | check`.
+"""The command line: `scratchgan list | info | train | sample | evaluate | compare | report | check`.
 
 What a command needs is imported when it runs, so that --help answers at once. Exit status: 0 done, 1 a check
 failed, the training diverged or memory ran out, 2 bad input, 130 and 143 interrupted by Ctrl-C and SIGTERM.
@@ -32,6 +32,24 @@ overfitting, exploding or vanishing gradients, oscillation) prints a line when i
 losses.png; alarms.jsonl lists them.
 
 Settings of a GAN for --set, with their defaults: scratchgan list NAME."""
+
+EVALUATE_HELP = """\
+Print metrics of a run's samples, or of samples that another program made: an .npz with the array 'samples'
+(or one array only; uint8, or floats in [0, 1], [-1, 1] or [0, 255]; labels optional) or a folder of pictures,
+which are brought to the size of the data. Each figure is the mean and the standard deviation over --draws
+draws of --n samples; beside it stands its floor, the same for real samples in their place. In each draw n
+other real samples are put aside for the floor; the rest of the data, or of the part that a run trained on,
+is the reference.
+
+scratchgan list names the metrics."""
+
+COMPARE_HELP = """\
+Print the settings in which runs differ, their steps, time and last losses and the figures of their
+evaluation.json where they have one, and draw their curves over one another."""
+
+REPORT_HELP = """\
+Write one HTML file that needs no network: the objective, the settings, curves with alarms, samples over time,
+interpolations, nearest training neighbours, metrics with their floors; for points in the plane also D."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,11 +95,14 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="scratchgan", description="Generative adversarial networks from scratch.",
                      allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list|info|train|sample|check")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_list(commands)
     _add(commands, "info", "versions, device, threads, BLAS and GPU", "Show what scratchgan runs on.")
     _add_train(commands)
     _add_sample(commands)
+    _add_evaluate(commands)
+    _add_compare(commands)
+    _add_report(commands)
     _add_check(commands)
     return parser
 
@@ -123,7 +144,7 @@ def _add_train(commands) -> None:
     parser.add_argument("--checkpoint-every", type=_integer, metavar="N",
                         help="steps between checkpoints, besides one a minute (default 0: only those)")
     parser.add_argument("--held-out", type=_number, metavar="X",
-                        help="share of the data to keep from the training (default 0.1; 0: train on all of it)")
+                        help="share of the data kept from the training (default 0.1; 0: none)")
     parser.add_argument("--log-every", type=_integer, metavar="N",
                         help="steps between diagnoses: D's logits, gradients, diversity, alarms (default 50; "
                              "0: none)")
@@ -145,6 +166,44 @@ def _add_sample(commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE",
                         help=".png or .npz (default samples.png)")
     parser.add_argument("--seed", type=_integer, default=0, metavar="N", help="seed of the noise (default 0)")
+
+
+def _add_evaluate(commands) -> None:
+    parser = _add(commands, "evaluate", "metrics of a run's samples, or of another program's", EVALUATE_HELP)
+    parser.add_argument("samples", type=Path, metavar="RUN|SAMPLES",
+                        help="run folder, .npz of samples, or folder of pictures")
+    parser.add_argument("--data", metavar="NAME|PATH", help="real samples (default: those of the run)")
+    parser.add_argument("--held-out", metavar="NAME|PATH",
+                        help="for samples from elsewhere: real samples that their GAN never saw")
+    parser.add_argument("--metrics", type=_names, default=(), metavar="NAME,...",
+                        help="what to compute (default: what suits the data)")
+    parser.add_argument("--n", type=_integer, metavar="N",
+                        help="samples in a draw (default: half of the data, at most 2500)")
+    parser.add_argument("--draws", type=_integer, default=3, metavar="N", help="draws of samples (default 3)")
+    parser.add_argument("--seed", type=_integer, default=0, metavar="N",
+                        help="seed of noise, draws and metrics (default 0)")
+    parser.add_argument("--features", metavar="NAME",
+                        help="digits, random or pixels (default: what suits the data)")
+    parser.add_argument("--size", type=_integer, metavar="N",
+                        help="edge in pixels that real samples and others are brought to")
+    parser.add_argument("--out", type=Path, metavar="FILE.json",
+                        help="where to write (default: evaluation.json in the run folder)")
+
+
+def _add_compare(commands) -> None:
+    parser = _add(commands, "compare", "a table of runs, and their curves in one picture", COMPARE_HELP)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders, two or more")
+    parser.add_argument("--out", type=Path, default=Path("compare.png"), metavar="FILE.png|.html",
+                        help="the curves, or an HTML page with table and curves (default compare.png)")
+
+
+def _add_report(commands) -> None:
+    parser = _add(commands, "report", "a run as one HTML file", REPORT_HELP)
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--out", type=Path, metavar="FILE.html",
+                        help="where to write (default: report.html in the run folder)")
+    parser.add_argument("--evaluate", action="store_true",
+                        help="compute the metrics first, as scratchgan evaluate RUN does")
 
 
 def _add_check(commands) -> None:
@@ -226,6 +285,32 @@ def _sample(args: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(args: argparse.Namespace) -> int:
+    from scratchgan import evaluate
+    options = {k: v for k, v in vars(args).items() if k not in ("command", "out")}
+    request = evaluate.Request(**options)
+    out = evaluate.destination(request, args.out)
+    document = evaluate.evaluate(request)
+    if out is not None:
+        evaluate.write(out, document)
+    print("\n".join(evaluate.table(document)))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from scratchgan import compare
+    print("\n".join(compare.compare(args.folders, args.out)))
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from scratchgan import html_report
+    out = args.out or args.folder / "report.html"
+    html_report.write(args.folder, out, evaluate_first=args.evaluate)
+    print(f"report written to {out}")
+    return 0
+
+
 def _check(args: argparse.Namespace) -> int:
     from scratchgan import gradients
     table, passed = gradients.table(args.name)
@@ -233,7 +318,8 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if passed else STATUS_FAILED
 
 
-COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "check": _check}
+COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "evaluate": _evaluate,
+            "compare": _compare, "report": _report, "check": _check}
 
 
 if __name__ == "__main__":

@@ -7,16 +7,17 @@ import platform
 
 import numpy as np
 
-from scratchgan import backend, data, gans
+from scratchgan import backend, data, gans, metrics
 from scratchgan.errors import UserError
 from scratchgan.run import versions
 
 
 def overview() -> list[str]:
-    """Lines that name every GAN with its paper and every named data set with its shape."""
+    """Lines that name every GAN with its paper, every named data set with its shape, and every metric."""
     return ["GANs (scratchgan list GAN shows its settings)", *map(_gan_line, gans.names()), "",
             "Data (or the path of an IDX, CIFAR-10 or .npz file, or of a folder of images)",
-            *map(_data_line, [*data.IMAGES, *data.POINTS])]
+            *map(_data_line, [*data.IMAGES, *data.POINTS]), "",
+            "Metrics (scratchgan evaluate --metrics NAME,...)", *map(_metric_line, metrics.names())]
 
 
 def settings_of(name: str) -> list[str]:
@@ -46,6 +47,12 @@ def _data_line(name: str) -> str:
     kind = "x".join(map(str, spec.shape)) + (" images" if len(spec.shape) == 3 else "-D points")
     classes = f", {spec.classes} classes" if spec.classes else ""
     return f"  {name:<10} {len(dataset)} {kind} in [{spec.low:g}, {spec.high:g}]{classes}"
+
+
+def _metric_line(name: str) -> str:
+    """The name and the first sentence of the metric's file, which says what it is and whose."""
+    paragraph = inspect.getdoc(inspect.getmodule(metrics.get(name))).split("\n\n")[0]
+    return f"  {name:<18} {' '.join(paragraph.split())}"
 
 
 def machine() -> list[str]:

@@ -33,7 +33,7 @@ from scratchgan.metrics import Metric, Setting
 
 BATCH = 250         # samples at a time through the generator and the extractors
 DRAWS = 3
-MOST = 2000         # samples in a draw, unless asked for more
+MOST = 2500         # samples in a draw, unless asked for more: PacGAN's count for its mixtures
 
 Views = dict[str, np.ndarray]       # a batch as metrics read it: Reading -> array
 Batch = tuple[Views, "np.ndarray | None"]
@@ -65,8 +65,8 @@ class Generated:
 
 
 class Stored:
-    """Samples that are there, `n` a draw: disjoint parts where they suffice for `count` draws, else overlapping
-    ones."""
+    """Samples that are there, `n` a draw: disjoint parts where they suffice for `count` draws, else parts
+    that overlap."""
 
     def __init__(self, dataset: Dataset, n: int, count: int = DRAWS, seed: int = 0):
         if n > len(dataset):
@@ -79,9 +79,8 @@ class Stored:
         """`n` samples without repetition, at most those of a draw."""
         if n > self.n:
             raise ValueError(f"Stored.batches: n={n}, expected at most the {self.n} of a draw")
-        shuffled = generator(self.seed, "samples", 0 if self.disjoint else draw).permutation(len(self.dataset))
-        first = draw * self.n if self.disjoint else 0
-        chosen = shuffled[first:first + n]
+        order, first = (0, draw * self.n) if self.disjoint else (draw, 0)
+        chosen = generator(self.seed, "samples", order).permutation(len(self.dataset))[first:first + n]
         for start in range(0, n, BATCH):
             part = self.dataset.subset(chosen[start:start + BATCH])
             yield part.get(np.arange(len(part))), part.labels
@@ -139,8 +138,8 @@ def measure(source: Source, setting: Setting, names: Sequence[str], n: int | Non
     most = len(setting.train) // 2
     n = default_count(len(setting.train)) if n is None else n
     if not 2 <= n <= most:
-        raise UserError(f"n={n}: expected from 2 to {most} samples in a draw, half of the {len(setting.train)} "
-                        f"of {setting.train.name}, so that the reference is as large")
+        raise UserError(f"n={n}: expected from 2 to {most} samples in a draw, half of the "
+                        f"{len(setting.train)} of {setting.train.name}, so that the reference is as large")
     if draws < 1:
         raise UserError(f"draws={draws}: expected at least 1")
     with _own_streams(setting.seed):

@@ -62,6 +62,13 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def check_parent(path: Path) -> None:
+    """Raise UserError unless a file at `path` has a folder to be in; for results that take long to compute."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else f'there is no folder {path.parent}'}, "
+                        "expected the path of a file to write")
+
+
 def entries(folder: Path) -> list[str]:
     """Names in `folder`, without the temporary files that a killed process may have left."""
     with disk_errors(folder, "read"):

@@ -22,7 +22,8 @@ _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 
 
 def load_npz(path: str, size: int | None = None) -> Dataset:
-    """Samples under x, images, samples or arr_0 (the first there is), integer labels under y or labels.
+    """Samples under x, images, samples or arr_0 (the first there is), or whatever the name of the only array;
+    integer labels under y or labels.
 
     Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W), C being 1 or 3, and are handed out as float32
     (C, H, W) in [-1, 1]. Bytes (uint8) always mean 0..255. With floats the range of the whole array decides:
@@ -79,11 +80,12 @@ def _in_unit(path: str, images: np.ndarray) -> np.ndarray:
 def _read_arrays(path: str) -> tuple[np.ndarray, np.ndarray | None]:
     with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        samples = next((key for key in SAMPLE_KEYS if key in keys), None)
         labels = next((key for key in LABEL_KEYS if key in keys), None)
+        others = [key for key in keys if key not in LABEL_KEYS]
+        samples = others[0] if len(others) == 1 else next((key for key in SAMPLE_KEYS if key in keys), None)
         if samples is None:
             raise UserError(f"{path}: holds {', '.join(keys[:8]) or 'no arrays'}, "
-                            f"expected samples under {', '.join(SAMPLE_KEYS)}")
+                            f"expected samples under {', '.join(SAMPLE_KEYS)}, or one array alone")
         return (_read_member(path, archive, samples),
                 None if labels is None else _read_member(path, archive, labels))
 
