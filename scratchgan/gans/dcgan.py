@@ -36,6 +36,13 @@ from scratchgan.gans.gan import non_saturating_loss, value
 from scratchgan.gans.sampling import Player, Sampler, check_limits, logits, real, scalars
 from scratchgan.nets import dcgan
 
+# The docstring's formulas in TeX, for `scratchgan report`.
+OBJECTIVE = {
+    "D descends": r"-\mathbb{E}_{x \sim p_{\text{data}}}[\log D(x)]"
+                  r" - \mathbb{E}_{z \sim p_z}[\log(1 - D(G(z)))]",
+    "G descends": r"-\mathbb{E}_{z \sim p_z}[\log D(G(z))]",
+}
+
 
 @dataclass(frozen=True)
 class Config:

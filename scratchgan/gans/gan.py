@@ -34,6 +34,13 @@ from scratchgan.nets import mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
+# The docstring's formulas in TeX, for `scratchgan report`.
+OBJECTIVE = {
+    "the game": r"\min_G \max_D V(D, G) = \mathbb{E}_{x \sim p_{\text{data}}}[\log D(x)]"
+                r" + \mathbb{E}_{z \sim p_z}[\log(1 - D(G(z)))]",
+    "G, unless it saturates by choice, descends": r"-\mathbb{E}_{z \sim p_z}[\log D(G(z))]",
+}
+
 
 @dataclass(frozen=True)
 class Config:

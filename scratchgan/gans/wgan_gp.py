@@ -39,6 +39,14 @@ from scratchgan.nets import dcgan, mlp
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
+# The docstring's formulas in TeX, for `scratchgan report`.
+OBJECTIVE = {
+    "D descends": r"L = \mathbb{E}_{\tilde{x} \sim P_g}[D(\tilde{x})] - \mathbb{E}_{x \sim P_r}[D(x)]"
+                  r" + \lambda \; \mathbb{E}_{\hat{x}}[(\lVert \nabla_{\hat{x}} D(\hat{x}) \rVert_2 - 1)^2]",
+    "with": r"\hat{x} = \epsilon x + (1 - \epsilon) \tilde{x}, \quad \epsilon \sim U[0, 1]",
+    "G descends": r"-\mathbb{E}_{z \sim p(z)}[D(G(z))]",
+}
+
 
 @dataclass(frozen=True)
 class Config:
