@@ -86,11 +86,11 @@ def _read_arrays(path: str) -> tuple[np.ndarray, np.ndarray | None]:
         if samples is None:
             raise UserError(f"{path}: holds {', '.join(keys[:8]) or 'no arrays'}, "
                             f"expected samples under {', '.join(SAMPLE_KEYS)}, or one array alone")
-        return (_read_member(path, archive, samples),
-                None if labels is None else _read_member(path, archive, labels))
+        return (read_member(path, archive, samples),
+                None if labels is None else read_member(path, archive, labels))
 
 
-def _read_member(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
+def read_member(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
     """One array, allocated once its header agrees with the archive, and the archive with the file's size."""
     entry = archive.getinfo(f"{key}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
