@@ -26,10 +26,10 @@ since a window's row is then one run of memory, and it is what conv and conv_dx 
 are made a few images at a time, so that no whole column matrix ever exists, and each thread takes a part of
 the batch; conv_dw adds the parts up in order, so the same input gives the same bits.
 
-Winograd's F(2x2, 2x2) on the phases of k4 s2 layers (9 products for 16) was tried and left out: its
-transforms are additions, which NumPy does at 1 to 2 per ns, and they eat most of the gain. Against the
-columns here it was 0.9 times as fast at 64 -> 128 channels and 32 x 32, and 1.2 times as fast at 128 -> 256
-and 16 x 16 and at 256 -> 512 and 8 x 8.
+Winograd's F(2 x 2, 2 x 2) on the phases of k4 s2 layers (9 products for 16) and F(2 x 2, 3 x 3) were tried twice
+and left out: their transforms are additions, which outside the nearest cache take NumPy over 1 ns each, as
+long as the products that they save. On one thread 0.9 to 1.2 times the time of the columns here at 64 to 512
+channels, on two threads 1.0 to 1.4 times.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from scratchgan.backend import on_host, parallel, xp
 Ints = tuple[int, ...]
 
 BLOCK_NUMBERS = 1 << 18  # numbers of columns at a time on the host: 1 MiB of float32, one core's L2 cache
-BLOCK_ROWS = 1024  # but at least so many rows, since every block reads all of W (256 rows: 10 to 20 % slower)
+BLOCK_ROWS = 512  # but at least so many rows, since every block reads all of W (256: slower by up to a tenth)
 
 
 class Geometry(NamedTuple):
@@ -218,18 +218,21 @@ def _matmul(a, b, out):
 
 
 def _columns(x, part: slice, geometry: Geometry) -> Iterator[tuple[slice, Any]]:
-    """im2col of the images of `part`, a block at a time: which images, and x (N, H, W, C) of these as one matrix per group,
-    (groups, n P Q, R S C / groups). All blocks are written to the same memory, which stays in the cache."""
-    memory = None
+    """im2col of the images of `part`, a block at a time: which images, and x (N, H, W, C) of these as one
+    matrix per group, (groups, n P Q, R S C / groups). All blocks are written to the same memory, which stays
+    in the cache and is given its zeros once."""
+    padded = columns = None
     for images in _blocks(part, x, geometry):
-        windows = _windows(_padded(x[images], geometry), geometry)
+        if padded is None:
+            padded = _zeros_around(x[images], geometry)
+        windows = _windows(_padded(x[images], padded, geometry), geometry)
         n, P, Q, R, S, groups, channels = windows.shape
         by_group = windows.transpose(5, 0, 1, 2, 3, 4, 6)
         if geometry.out != (1, 1) and geometry.kernel != (1, 1):    # else the columns may be x's own memory
-            if memory is None:
-                memory = xp(x).empty(by_group.shape, dtype=x.dtype)
-            memory[:, :n] = by_group
-            by_group = memory[:, :n]
+            if columns is None:
+                columns = xp(x).empty(by_group.shape, dtype=x.dtype)
+            columns[:, :n] = by_group
+            by_group = columns[:, :n]
         yield images, by_group.reshape(groups, n * P * Q, R * S * channels)
 
 
@@ -303,12 +306,20 @@ def _phase(phase: int, count: int, stride: int, padding: int, size: int) -> tupl
     return slice(first, last), slice(start, start + stride * (last - first), stride)
 
 
-def _padded(x, geometry: Geometry):
-    """What the windows cover of x (N, H, W, C) between its zeros; x's own memory where nothing is padded."""
+def _zeros_around(x, geometry: Geometry):
+    """Memory for `_padded`; x itself where nothing is padded."""
+    if geometry.extent == geometry.inside:
+        return x
+    return xp(x).zeros((x.shape[0], *geometry.extent, x.shape[3]), dtype=x.dtype)
+
+
+def _padded(x, memory, geometry: Geometry):
+    """What the windows cover of x (N, H, W, C) between its zeros, in `memory`; x's own where nothing is
+    padded."""
     (top, left), (height, width) = geometry.padding, geometry.inside
-    if geometry.extent == (height, width):
+    if geometry.extent == geometry.inside:
         return x[:, :height, :width]
-    padded = xp(x).zeros((x.shape[0], *geometry.extent, x.shape[3]), dtype=x.dtype)
+    padded = memory[:x.shape[0]]
     padded[:, top:top + height, left:left + width] = x[:, :height, :width]
     return padded
 
