@@ -106,7 +106,7 @@ def test_modes_of_degenerate_input():
         coverage(np.full((3, 2), np.nan))
     with pytest.raises(ValueError, match="2 coordinates"):
         nearest_modes(np.zeros((3, 5)), CORNERS)
-    with pytest.raises(UserError, match="no fake samples"):
+    with pytest.raises(UserError, match="0 fake samples were read"):
         metric = ModeCoverage(CORNERS)
         metric.update(around(1, 1, 1, 1), "real")
         metric.compute()
@@ -173,7 +173,7 @@ def test_groups_stream_in_any_order_and_forget():
 def test_groups_of_degenerate_input():
     with pytest.raises(UserError, match="none of the 4 real samples is of class 2"):
         groups([1, 1, 1], [2, 2, 0])
-    with pytest.raises(UserError, match="no generated samples"):
+    with pytest.raises(UserError, match="0 fake samples were read"):
         Groups(3).compute()
     with pytest.raises(ValueError, match="3 classes"):
         Groups(3).update(np.ones((2, 4)), "real")

@@ -33,7 +33,7 @@ QUANTILE = 0.01
 
 
 def duplicate_threshold(real: np.ndarray, quantile: float = QUANTILE) -> float:
-    """The quantile of the distance from a row of real (N, D) to the nearest other one. ValueError for N < 2."""
+    """The quantile of the distance from a row of real (N, D) to the nearest other. ValueError for N < 2."""
     return float(np.quantile(nearest_distances(real, real, 1, exclude_self=True)[0], quantile))
 
 
@@ -56,7 +56,7 @@ def batch_with_duplicate(support: float) -> float:
 
 
 class BirthdayParadox(FeatureMetric):
-    """The support of the generator from all pairs; `half_batch` is the batch size that Arora et al. look for."""
+    """The support of the generator from all pairs; `half_batch` is the batch size that Arora et al. seek."""
     name = "birthday"
     sources: ClassVar = ("real", "fake")
     figures: ClassVar = {"support": "higher", "half_batch": "higher", "duplicates": "lower"}

@@ -52,3 +52,29 @@ def check_count(name: str, source: Source, found: int, least: int) -> None:
     """UserError where the metric `name` read fewer than `least` samples of `source`."""
     if found < least:
         raise UserError(f"{name}: {found} {source} samples were read, expected at least {least}")
+
+
+def check_labels(function: str, labels: np.ndarray | None, count: int, classes: int) -> np.ndarray:
+    """`labels` as an array (count,) of integers in [0, classes). ValueError for anything else, and for None."""
+    labels = np.empty(0) if labels is None else np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{function}: got labels of dtype {labels.dtype} and shape {labels.shape}, "
+                         f"expected {count} integers")
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        raise ValueError(f"{function}: got label {labels[outside][0]}, expected 0 to {classes - 1}")
+    return labels
+
+
+def check_images(function: str, name: str, images: np.ndarray, least: int = 1) -> np.ndarray:
+    """`images` (N, C, H, W) as float32 or float64.
+
+    Raises ValueError, naming function and argument, for another shape, for H or W below `least`, and for NaN or
+    infinity.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"{function}: {name} has shape {images.shape}, expected images (N, C, H, W)")
+    if min(images.shape[2:]) < least:
+        raise ValueError(f"{function}: {name} has shape {images.shape}, expected H and W of at least {least}")
+    return check_finite(function, name, images)

@@ -25,7 +25,7 @@ from scratchgan.data import Dataset
 from scratchgan.data.images import to_unit
 from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
-from scratchgan.metrics.checks import check_finite
+from scratchgan.metrics.checks import check_count, check_finite, check_labels, check_source
 from scratchgan.metrics.features import classifier
 from scratchgan.metrics.fitting import accuracy, fit, own_streams
 from scratchgan.metrics.metric import Metric, Setting, Source
@@ -38,10 +38,11 @@ KEPT = 10_000
 
 def trained_accuracy(x: np.ndarray, y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int,
                      seed: int = 0, steps: int = STEPS) -> float:
-    """Accuracy on (test_x, test_y) of the classifier above, trained on (x, y): x (N, *shape) float32 in [-1, 1],
-    y (N,) in [0, classes). Deterministic given `seed` and the order of x."""
+    """Accuracy on (test_x, test_y) of the classifier above, trained on (x, y): x (N, *shape), float32 in
+    [-1, 1], y (N,) in [0, classes). Deterministic given `seed` and the order of x."""
     with own_streams(seed):
-        network = nn.Sequential(nn.Flatten(), nn.Linear(x[0].size, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
+        network = nn.Sequential(nn.Flatten(), nn.Linear(x[0].size, HIDDEN), nn.ReLU(),
+                                nn.Linear(HIDDEN, classes))
         epochs = max(1, round(steps * BATCH / len(x)))
         network = fit(network, x, y, epochs=epochs, batch_size=BATCH, seed=seed)
     return accuracy(network, test_x, test_y)
@@ -69,8 +70,8 @@ class _Kept:
 
 
 class ClassificationAccuracy(Metric):
-    """Keeps images and labels, trains twice in `compute`. The order of samples decides their order in training:
-    figures of a permutation differ as those of another seed do."""
+    """Keeps images and labels, trains twice in `compute`. The order of samples decides their order in
+    training: figures of a permutation differ as those of another seed do."""
     name = "cas"
     reads = "images"
     sources: ClassVar = ("real", "fake")
@@ -88,36 +89,28 @@ class ClassificationAccuracy(Metric):
         return cls(setting.held_out, setting.seed)
 
     def update(self, batch: np.ndarray, source: Source, labels: np.ndarray | None = None) -> None:
+        check_source(self.name, self.sources, source)
         batch = check_finite(self.name, f"{source} images", np.asarray(batch))
         if labels is None:
             labels = self._seen(batch, source)
-        labels = np.asarray(labels)
-        if labels.shape != (len(batch),) or labels.dtype.kind not in "iu":
-            raise ValueError(f"{self.name}: got labels of dtype {labels.dtype} and shape {labels.shape}, expected "
-                             f"{len(batch)} integers")
-        if labels.size and not 0 <= labels.min() <= labels.max() < self.classes:
-            raise ValueError(f"{self.name}: got labels {labels.min()} to {labels.max()}, expected 0 to "
-                             f"{self.classes - 1}")
-        self._kept[source].add(batch, labels)
+        self._kept[source].add(batch, check_labels(self.name, labels, len(batch), self.classes))
 
     def _seen(self, batch: np.ndarray, source: Source) -> np.ndarray:
         if source != "fake":
             raise ValueError(f"{self.name}: {source} samples came without labels, expected the data's own")
         if self.classes != classifier().classes or batch.shape[1] != 1:
-            raise UserError(f"{self.name}: generated samples came without labels, which only greyscale digits "
-                            "can do without")
+            raise UserError(f"{self.name}: generated samples came without labels, which only greyscale "
+                            "digits can do without")
         return classifier().labels(batch)
 
     def compute(self) -> dict[str, float]:
-        counts = {source: len(kept) for source, kept in self._kept.items()}
-        if 0 in counts.values():
-            raise UserError(f"{self.name}: got {counts['real']} real and {counts['fake']} generated samples, "
-                            "expected some of each")
+        for source in self.sources:
+            check_count(self.name, source, len(self._kept[source]), 1)
         random = generator(self.seed, "cas")
-        count = min(counts.values())
+        count = min(map(len, self._kept.values()))
         test = self.test.get(np.arange(len(self.test))), self.test.labels
-        real, fake = (trained_accuracy(*self._kept[source].drawn(count, random), *test, self.classes, self.seed,
-                                       self.steps) for source in self.sources)
+        real, fake = (trained_accuracy(*self._kept[source].drawn(count, random), *test, self.classes,
+                                       self.seed, self.steps) for source in self.sources)
         return {"cas": fake, "cas_gap": real - fake}
 
     def reset(self, source: Source = "fake") -> None:

@@ -1,4 +1,4 @@
-"""What metrics see of samples: extractors, arrays (N, *shape) in, features (N, D) out, and a digit classifier.
+"""What metrics see of samples: extractors, arrays (N, *shape) in and features (N, D) out, a digit classifier.
 
     get("digits")       the classifier's penultimate layer: greyscale pictures
     get("random")       random convolutions: any pictures
@@ -32,7 +32,7 @@ from scratchgan.settings import nearest
 from scratchgan.tensor import Tensor
 
 WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
-GREY = 4 / 127.5            # how far apart, in [-1, 1], the channels of a grey picture may lie: JPEG's rounding
+GREY = 4 / 127.5            # how far apart channels of a grey picture may be, in [-1, 1]: JPEG's rounding
 RANDOM_SEED = 20140605
 RANDOM_WIDTHS = (32, 64, 64)
 
@@ -152,7 +152,7 @@ def framed(images: np.ndarray) -> np.ndarray:
                         "expected greyscale images (1, H, W), or (3, H, W) with equal channels")
     if images.shape[1] == 3:
         if np.ptp(images, axis=1).max() > GREY:
-            raise UserError("digits: images are coloured, expected greyscale: the classifier knows no colours")
+            raise UserError("digits: images are coloured, expected greyscale ones")
         images = images.mean(axis=1, keepdims=True)
     if images.shape[2:] == (EDGE, EDGE):
         return np.asarray(images, np.float32)
@@ -203,7 +203,7 @@ def classifier() -> DigitClassifier:
 def default_classifier(spec: Spec) -> DigitClassifier:
     """`classifier()` for pictures of one channel; UserError for other data."""
     if len(spec.shape) != 3 or spec.shape[0] != 1:
-        raise UserError(f"the classifier reads greyscale digits, expected images (1, H, W), found {spec.shape}")
+        raise UserError(f"digits: samples have shape {spec.shape}, expected greyscale images (1, H, W)")
     return classifier()
 
 

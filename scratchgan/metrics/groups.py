@@ -18,18 +18,18 @@ from typing import ClassVar
 import numpy as np
 
 from scratchgan.errors import UserError
-from scratchgan.metrics.checks import check_features
+from scratchgan.metrics.checks import check_count, check_features, check_labels, check_source
 from scratchgan.metrics.features import DigitClassifier, default_classifier
 from scratchgan.metrics.histograms import frequencies, kl_divergence, total_variation
 from scratchgan.metrics.metric import Metric, Setting, Source
 
 
 def amplification(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """q_k / p_k (K,) of counts generated and real, each (K,). ValueError where a class has no real samples."""
+    """q_k / p_k (K,) of counts generated and real, each (K,). ValueError for a class without real samples."""
     q, p = frequencies("amplification", generated), frequencies("amplification", real)
     if q.shape != p.shape or (p == 0).any():
-        raise ValueError(f"amplification: {np.count_nonzero(p)} of {len(p)} classes have real samples and counts "
-                         f"are of {len(q)} classes, expected as many, each with real samples")
+        raise ValueError(f"amplification: {np.count_nonzero(p)} of {len(p)} classes have real samples and "
+                         f"counts are of {len(q)} classes, expected as many, each with real samples")
     return q / p
 
 
@@ -50,19 +50,20 @@ class Groups(Metric):
         return cls()
 
     def update(self, batch: np.ndarray, source: Source, labels: np.ndarray | None = None) -> None:
+        check_source(self.name, self.sources, source)
         batch = check_features(self.name, "probabilities", batch)
         classes = len(self._counts[source])
         if batch.shape[1] != classes:
-            raise ValueError(f"{self.name}: got probabilities of shape {batch.shape}, expected {classes} classes")
+            raise ValueError(f"{self.name}: got probabilities of shape {batch.shape}, expected {classes} "
+                             "classes")
         self._counts[source] += np.bincount(batch.argmax(axis=1), minlength=classes)
 
     def compute(self) -> dict[str, float]:
         generated, real = self._counts["fake"], self._counts["real"]
-        if not generated.any():
-            raise UserError(f"{self.name}: got no generated samples, expected at least one")
+        check_count(self.name, "fake", int(generated.sum()), 1)
         if not real.all():
-            raise UserError(f"{self.name}: none of the {real.sum()} real samples is of class {real.argmin()}, "
-                            "expected some of each: more real samples are needed")
+            raise UserError(f"{self.name}: none of the {real.sum()} real samples is of class "
+                            f"{real.argmin()}, expected some of each: more real samples are needed")
         ratios = amplification(generated, real)
         return {"groups_tv": total_variation(generated, real), "groups_kl": kl_divergence(generated, real),
                 "ratio_smallest": float(ratios[real.argmin()]), "ratio_min": float(ratios.min()),
@@ -85,17 +86,12 @@ class PerClass(Metric):
         self._metrics = [make() for _ in range(classes)]
         one = self._metrics[0]
         self.name, self.reads, self.sources = f"{one.name} per class", one.reads, one.sources
-        self.figures = {f"{figure}_{k}": better for k in range(classes) for figure, better in one.figures.items()}
+        self.figures = {f"{figure}_{k}": better
+                        for k in range(classes) for figure, better in one.figures.items()}
 
     def update(self, batch: np.ndarray, source: Source, labels: np.ndarray | None = None) -> None:
         """ValueError without one label in [0, classes) for each sample."""
-        labels = np.empty(0) if labels is None else np.asarray(labels)
-        if labels.shape != (len(batch),) or labels.dtype.kind not in "iu":
-            raise ValueError(f"{self.name}: got labels of dtype {labels.dtype} and shape {labels.shape}, expected "
-                             f"{len(batch)} integers")
-        outside = (labels < 0) | (labels >= len(self._metrics))
-        if outside.any():
-            raise ValueError(f"{self.name}: got label {labels[outside][0]}, expected 0 to {len(self._metrics) - 1}")
+        labels = check_labels(self.name, labels, len(batch), len(self._metrics))
         for k in np.unique(labels):
             self._metrics[k].update(batch[labels == k], source, labels[labels == k])
 

@@ -13,8 +13,8 @@ from scratchgan.metrics.nearest import nearest_distances
 
 
 def kmeans(x: np.ndarray, k: int, seed: int = 0, starts: int = 3, iterations: int = 100) -> np.ndarray:
-    """Centres (k, D), float64, of x (N, D): a local minimum of the inertia sum_i min_j |x_i - c_j|^2, the best
-    of several starts.
+    """Centres (k, D), float64, of x (N, D): a local minimum of the inertia sum_i min_j |x_i - c_j|^2, the
+    best of several starts.
 
     A cell that runs empty takes the point that is farthest from its centre. No cell is empty at the end as
     long as x has k distinct rows; with fewer, centres coincide. Raises ValueError unless 1 <= k <= N.

@@ -3,10 +3,10 @@
 With d(g, S) the distance in feature space from a generated sample g to the nearest sample of a set S, T the
 training and H the held-out samples:
 
-- nn_ratio = 2 E d(g, T') / (E d(g, T') + E d(g, H')), for T' and H' of equal counts, so that neither is nearer
-  for being larger. 1: neither is preferred; 0: every sample is one of T'; 2: one of H'. The larger of T and H
-  is cut into as many disjoint parts of the smaller's size as it holds, by the seed, and d is averaged over
-  parts. So a replay of all of T has but d = 0 in one part of |T| / |H|.
+- nn_ratio = 2 E d(g, T') / (E d(g, T') + E d(g, H')), for T' and H' of equal counts, so that neither is
+  nearer for being larger. 1: neither is preferred; 0: every sample is one of T'; 2: one of H'. The larger of
+  T and H is cut into as many disjoint parts of the smaller's size as it holds, by the seed, and d is averaged
+  over parts. So in a replay of all of T, d is 0 for one part in |T| / |H|, no more.
 - nearer_train is the share of (g, T', H') with d(g, T') < d(g, H'), ties one half: 0.5 is neutral. Synthetic
   records are audited by this share ("distance to closest record").
 - copy_rate is the share of g with d(g, T) < tau, all of T, where tau is the 1 % quantile of d(h, T) over the
@@ -54,8 +54,9 @@ def nearest_ratio(generated: np.ndarray, train: np.ndarray, held_out: np.ndarray
     """(nn_ratio, nearer_train), see above; (1, 0.5) where all distances are 0. ValueError for empty sets or
     NaN."""
     count = min(len(train), len(held_out))
-    to_train, to_held_out = (np.stack([distances_to(generated, part) for part in equal_parts(side, count, seed)])
-                             for side in (train, held_out))
+    to_train, to_held_out = (
+        np.stack([distances_to(generated, part) for part in equal_parts(side, count, seed)])
+        for side in (train, held_out))
     near, far = to_train.mean(), to_held_out.mean()
     ratio = 2 * near / (near + far) if near + far > 0 else 1.0
     sign = np.sign(to_held_out[None] - to_train[:, None])
@@ -80,7 +81,8 @@ class Memorisation(FeatureMetric):
         train, held_out, generated = self.rows("real"), self.rows("held_out"), self.rows("fake")
         threshold = copy_threshold(held_out, train)
         if threshold == 0:
-            raise UserError(f"{self.name}: 1 % of the held-out samples are in the training set, expected sets "
-                            "that share none")
+            raise UserError(f"{self.name}: 1 % of the held-out samples are in the training set, expected "
+                            "sets that share none")
         ratio, nearer = nearest_ratio(generated, train, held_out, self.seed)
-        return {"nn_ratio": ratio, "nearer_train": nearer, "copy_rate": copy_rate(generated, train, threshold)}
+        return {"nn_ratio": ratio, "nearer_train": nearer,
+                "copy_rate": copy_rate(generated, train, threshold)}

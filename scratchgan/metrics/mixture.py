@@ -18,7 +18,7 @@ import numpy as np
 
 from scratchgan.data import Modes
 from scratchgan.errors import UserError
-from scratchgan.metrics.checks import check_features
+from scratchgan.metrics.checks import check_count, check_features, check_source
 from scratchgan.metrics.histograms import kl_divergence
 from scratchgan.metrics.metric import Metric, Setting, Source
 
@@ -27,7 +27,8 @@ SAMPLES = 2500              # of the protocol
 
 
 def nearest_modes(samples: np.ndarray, modes: Modes) -> tuple[np.ndarray, np.ndarray]:
-    """(nearest mean's index (N,), distance to it (N,)) of samples (N, D). ValueError for another D, or NaN."""
+    """(index of the nearest mean, distance to it), each (N,), of samples (N, D). ValueError for another D or
+    NaN."""
     samples = check_features("nearest_modes", "samples", samples).astype(np.float64)
     if samples.shape[1] != modes.means.shape[1]:
         raise ValueError(f"nearest_modes: samples of shape {samples.shape}, expected {modes.means.shape[1]} "
@@ -57,11 +58,12 @@ class ModeCoverage(Metric):
     @classmethod
     def create(cls, setting: Setting) -> ModeCoverage:
         if setting.train.modes is None:
-            raise UserError(f"{cls.name}: {setting.train.name} has no known modes, expected a mixture such as "
-                            "ring or grid")
+            raise UserError(f"{cls.name}: {setting.train.name} has no known modes, expected a mixture such "
+                            "as ring or grid")
         return cls(setting.train.modes)
 
     def update(self, batch: np.ndarray, source: Source, labels: np.ndarray | None = None) -> None:
+        check_source(self.name, self.sources, source)
         nearest, distance = nearest_modes(batch, self.modes)
         near = nearest[distance <= RADIUS * self.modes.sigma]
         self._all[source] += np.bincount(nearest, minlength=len(self.modes.means))
@@ -69,13 +71,12 @@ class ModeCoverage(Metric):
 
     def compute(self) -> dict[str, float]:
         for source in self.sources:
-            if not self._all[source].any():
-                raise UserError(f"{self.name}: got no {source} samples, expected at least one")
+            check_count(self.name, source, int(self._all[source].sum()), 1)
         generated, real = self._all["fake"], self._all["real"]
         unknown = np.flatnonzero((real == 0) & (generated > 0))
         if len(unknown):
-            raise UserError(f"{self.name}: none of the {real.sum()} real samples is of mode {unknown[0]}, which "
-                            "generated ones have: reverse KL is infinite; more real samples are needed")
+            raise UserError(f"{self.name}: none of the {real.sum()} real samples is of mode {unknown[0]}, "
+                            "which generated ones have: reverse KL is infinite; more real samples are needed")
         near = self._near["fake"]
         return {"modes": float(np.count_nonzero(near)), "high_quality": float(near.sum() / generated.sum()),
                 "reverse_kl": kl_divergence(generated, real)}

@@ -3,7 +3,7 @@
 Karras, Laine and Aila 2019, "A style-based generator architecture for generative adversarial networks" (arXiv
 1812.04948), section 4.1, in the generator's input space:
 
-    l_Z = E[ d(G(slerp(z1, z2; t)), G(slerp(z1, z2; t + epsilon))) / epsilon^2 ],   t ~ U(0, 1), epsilon = 1e-4
+    l_Z = E[ d(G(slerp(z1, z2; t)), G(slerp(z1, z2; t + epsilon))) / epsilon^2 ],  t ~ U(0, 1), epsilon = 1e-4
 
 Departures. d is the squared Euclidean distance of an extractor's features instead of LPIPS with VGG-16, so
 figures compare only under one extractor. Normal latents are interpolated on the arc between them that keeps
@@ -60,8 +60,8 @@ def lerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def path_lengths(features: Function, z1: np.ndarray, z2: np.ndarray, t: np.ndarray,
                  interpolate: Callable = slerp, epsilon: float = EPSILON) -> np.ndarray:
-    """|f(z(t)) - f(z(t + epsilon))|^2 / epsilon^2, (N,) float64, of features f of latents (N, L) -> (N, D), for
-    z1 and z2 (N, L) and t (N,). ValueError where f answers NaN."""
+    """|f(z(t)) - f(z(t + epsilon))|^2 / epsilon^2, (N,) float64, for z1 and z2 (N, L), t (N,), and features f
+    of latents, (N, L) -> (N, D). ValueError where f answers NaN."""
     here, there = (np.asarray(features(interpolate(z1, z2, s)), np.float64) for s in (t, t + epsilon))
     lengths = ((there - here) ** 2).sum(axis=1) / epsilon**2
     if not np.isfinite(lengths).all():

@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from scratchgan.errors import UserError
+from scratchgan.metrics.checks import check_count, check_source
 from scratchgan.metrics.features import DigitClassifier, classifier
 from scratchgan.metrics.histograms import kl_divergence
 from scratchgan.metrics.metric import Metric, Setting, Source
@@ -51,20 +52,19 @@ class StackedModes(Metric):
     @classmethod
     def create(cls, setting: Setting) -> StackedModes:
         if setting.train.spec.shape[0] != 3 or setting.train.spec.classes != MODES:
-            raise UserError(f"{cls.name}: {setting.train.name} is not stacked_mnist, expected images of three "
-                            "digits")
+            raise UserError(f"{cls.name}: {setting.train.name} is not stacked_mnist, expected images of "
+                            "three digits")
         return cls()
 
     def update(self, batch: np.ndarray, source: Source, labels: np.ndarray | None = None) -> None:
-        if source == "fake":
-            self._counts += np.bincount(triples(batch, self._digits), minlength=MODES)
+        check_source(self.name, self.sources, source)
+        self._counts += np.bincount(triples(batch, self._digits), minlength=MODES)
 
     def compute(self) -> dict[str, float]:
-        if not self._counts.any():
-            raise UserError(f"{self.name}: got no generated samples, expected at least one")
+        check_count(self.name, "fake", int(self._counts.sum()), 1)
         return {"stacked_modes": float(np.count_nonzero(self._counts)),
                 "stacked_kl": kl_divergence(self._counts, np.ones(MODES))}
 
     def reset(self, source: Source = "fake") -> None:
-        if source == "fake":
-            self._counts[:] = 0
+        check_source(self.name, self.sources, source)
+        self._counts[:] = 0

@@ -1,5 +1,5 @@
-"""The three-sample test for data-copying: Meehan, Chaudhuri and Dasgupta 2020, "A non-parametric test to detect
-data-copying in generative models" (arXiv 2004.05675).
+"""The three-sample test for data-copying: Meehan, Chaudhuri and Dasgupta 2020, "A non-parametric test to
+detect data-copying in generative models" (arXiv 2004.05675).
 
 Is a generated sample (Q_m) systematically nearer to the training set T than a new sample of the data (P_n)?
 Space is cut into cells, by k-means on T. In each cell pi every sample has its distance L to the nearest
@@ -40,8 +40,8 @@ def mann_whitney_u(x: np.ndarray, y: np.ndarray) -> float:
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 1 or y.ndim != 1 or 0 in (len(x), len(y)) or np.isnan(x).any() or np.isnan(y).any():
-        raise ValueError(f"mann_whitney_u: x of shape {x.shape} and y of shape {y.shape}, expected (m,) and (n,) "
-                         "without NaN, m, n >= 1")
+        raise ValueError(f"mann_whitney_u: x of shape {x.shape} and y of shape {y.shape}, expected (m,) and "
+                         "(n,) without NaN, m, n >= 1")
     y = np.sort(y)
     return float(np.sum(np.searchsorted(y, x, "left") + np.searchsorted(y, x, "right")) / 2)
 
