@@ -3,7 +3,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["torch==2.13.0", "triton>=3.6", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6"]
+TEST = ["torch==2.13.0", "triton>=3.6", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "scipy>=1.11",
+        "scikit-learn>=1.4"]
 
 setup(
     name="scratchgan",
@@ -15,6 +16,7 @@ setup(
     python_requires=">=3.10",
     packages=["scratchgan", *(f"scratchgan.{p}" for p in find_packages("scratchgan")), "scratchgan.kernels"],
     package_dir={"scratchgan": "scratchgan", "scratchgan.kernels": "kernels"},
+    package_data={"scratchgan": ["metrics/weights/*.safetensors"]},
     install_requires=["numpy>=2.0", "pillow>=10", "matplotlib>=3.8", "tqdm>=4.65", "safetensors>=0.4.3"],
     extras_require={
         "data": ["mlxtend>=0.23", "scikit-learn>=1.4"],
