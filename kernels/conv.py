@@ -26,10 +26,10 @@ since a window's row is then one run of memory, and it is what conv and conv_dx 
 are made a few images at a time, so that no whole column matrix ever exists, and each thread takes a part of
 the batch; conv_dw adds the parts up in order, so the same input gives the same bits.
 
-Winograd's F(2 x 2, 2 x 2) on the phases of k4 s2 layers (9 products for 16) and F(2 x 2, 3 x 3) were tried twice
-and left out: their transforms are additions, which outside the nearest cache take NumPy over 1 ns each, as
-long as the products that they save. On one thread 0.9 to 1.2 times the time of the columns here at 64 to 512
-channels, on two threads 1.0 to 1.4 times.
+Winograd's F(2 x 2, 2 x 2) on the phases of k4 s2 layers (9 products for 16) and F(2 x 2, 3 x 3) were tried
+twice and left out: their transforms are additions, which outside the nearest cache take NumPy over 1 ns each,
+as long as the products that they save. On one thread 0.9 to 1.2 times the time of the columns here at 64 to
+512 channels, on two threads 1.0 to 1.4 times.
 """
 
 from __future__ import annotations
