@@ -39,8 +39,10 @@ def _leading_to(goals: set[Node], order: list[Node]) -> set[Node]:
     return path
 
 
-def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph: bool, keep: bool) -> dict[Node, Any]:
+def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph: bool,
+           retain_graph: bool | None) -> dict[Node, Any]:
     """Cotangents of the goals (None: of every leaf), visiting nodes from the newest to the oldest."""
+    keep = create_graph if retain_graph is None else retain_graph
     order = _order([n for n, _ in seeds], min(n.id for n in goals) if goals else 0)
     path = set(order) if goals is None else _leading_to(goals, order)
     gs: dict[Node, Any] = {}
@@ -54,7 +56,7 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
             continue
         op = n.op
         if op is None or (goals is not None and n in goals):
-            found[n] = g
+            found[n] = np.asarray(g) if isinstance(g, np.generic) else g
             if op is None or path.isdisjoint(n.parents):
                 continue
         if n.saved is FREED:
@@ -111,10 +113,9 @@ def grad(outputs, inputs, grad_outputs=None, create_graph: bool = False,
             raise RuntimeError("grad: one of the inputs does not require gradients")
     seeds = [(y._node if isinstance(y, Tensor) else None, _seed(y, g, create_graph)) for y, g in zip(outputs, gs)]
     with set_recording(create_graph):
-        found = _sweep(seeds, {x._node for x in inputs}, create_graph, create_graph if retain_graph is None else retain_graph)
+        found = _sweep(seeds, {x._node for x in inputs}, create_graph, retain_graph)
     result = [found.get(x._node) for x in inputs]
-    return tuple(c if c is None or isinstance(c, Tensor) else Tensor(np.asarray(c) if isinstance(c, np.generic) else c)
-                 for c in result)
+    return tuple(c if c is None or isinstance(c, Tensor) else Tensor(c) for c in result)
 
 
 def backward(self: Tensor, gradient=None, retain_graph: bool | None = None, create_graph: bool = False, inputs=None) -> None:
@@ -124,11 +125,10 @@ def backward(self: Tensor, gradient=None, retain_graph: bool | None = None, crea
     if goals is not None and not all(isinstance(n, Leaf) for n in goals):
         raise RuntimeError("backward: every tensor in inputs must be a leaf with requires_grad=True")
     with set_recording(create_graph):
-        found = _sweep([(self._node, g)], goals, create_graph, create_graph if retain_graph is None else retain_graph)
+        found = _sweep([(self._node, g)], goals, create_graph, retain_graph)
         handed_out = {id(g)}    # one cotangent may reach two leaves, and may be the caller's own: each leaf gets memory of its own
         for leaf, g in found.items():
             if not isinstance(g, Tensor):
-                g = np.asarray(g) if isinstance(g, np.generic) else g
                 shared = g.base is not None or id(g) in handed_out or not getattr(g.flags, "writeable", True)
                 g = Tensor(g.copy() if shared else g)
                 handed_out.add(id(g._array))
