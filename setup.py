@@ -16,7 +16,8 @@ setup(
     python_requires=">=3.10",
     packages=["scratchgan", *(f"scratchgan.{p}" for p in find_packages("scratchgan")), "scratchgan.kernels"],
     package_dir={"scratchgan": "scratchgan", "scratchgan.kernels": "kernels"},
-    package_data={"scratchgan": ["metrics/weights/*.safetensors"]},
+    package_data={"scratchgan": ["metrics/weights/*.safetensors", "html_report/page.html", "html_report/page.css",
+                                 "html_report/page.js"]},
     install_requires=["numpy>=2.0", "pillow>=10", "matplotlib>=3.8", "tqdm>=4.65", "safetensors>=0.4.3"],
     extras_require={
         "data": ["mlxtend>=0.23", "scikit-learn>=1.4"],

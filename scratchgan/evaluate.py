@@ -184,8 +184,8 @@ def _plain(value: float) -> float | None:
 
 
 def destination(request: Request, out: Path | None) -> Path | None:
-    """Where to write: `out`, else into the run's folder; None for samples from elsewhere. Raises UserError for
-    what cannot be written, before anything is computed."""
+    """Where to write: `out`, else into the run's folder; None for samples from elsewhere. Raises UserError
+    for what cannot be written, before anything is computed."""
     if out is None:
         is_run = (request.samples / "config.json").is_file()
         return request.samples / FILE if is_run else None
@@ -224,11 +224,15 @@ def _is_list_of_figures(figures: Any) -> bool:
 
 def table(document: dict[str, Any]) -> list[str]:
     """Lines with every figure, its uncertainty, its floor and its number of samples, and what these are."""
-    rows = [("metric", "figure", "value", "floor", "samples", "better")]
-    rows += [(f["metric"], f["figure"], with_deviation(f["value"], f["deviation"]),
-              with_deviation(f["floor"], f["floor_deviation"]), str(f["n"] or "-"), f["better"])
-             for f in document["figures"]]
-    return [*aligned(rows), "", *protocol(document)]
+    return [*aligned(rows(document)), "", *protocol(document)]
+
+
+def rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The table's rows as text, the names of the columns first."""
+    names = ("metric", "figure", "value", "floor", "samples", "better")
+    return [names, *((f["metric"], f["figure"], with_deviation(f["value"], f["deviation"]),
+                      with_deviation(f["floor"], f["floor_deviation"]), str(f["n"] or "-"), f["better"])
+                     for f in document["figures"])]
 
 
 def protocol(document: dict[str, Any]) -> list[str]:

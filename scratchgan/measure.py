@@ -115,8 +115,9 @@ class Figure:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Standard deviation with n - 1 in the denominator; NaN for fewer than two values."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    """Standard deviation with n - 1 in the denominator; NaN for fewer than two values, or where one is not
+    finite."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else math.nan
 
 
 def default_count(available: int) -> int:
@@ -125,13 +126,14 @@ def default_count(available: int) -> int:
 
 
 def measure(source: Source, setting: Setting, names: Sequence[str], n: int | None = None, draws: int = DRAWS,
-            extractor: Callable[[np.ndarray], np.ndarray] | None = None,
+            extractor: Callable[[np.ndarray], np.ndarray] | None = None, floors: bool = True,
             progress: bool = True) -> list[Figure]:
     """The figures of the metrics `names` on `draws` times `n` samples of `source`, by the protocol above.
 
     n: `default_count` of the training side if None. extractor: arrays (N, *shape) to features (N, D); the
-    data's usual one if None. progress: a bar on stderr where that is a terminal. The default random streams
-    are those of `setting.seed` meanwhile, so a training that goes on afterwards is not moved by a bit.
+    data's usual one if None. floors: whether to compute them, too. progress: a bar on stderr where that is a
+    terminal. The default random streams are those of `setting.seed` meanwhile, so a training that goes on
+    afterwards is not moved by a bit.
     Raises UserError for an unknown metric, one that this data cannot have, and an `n` that leaves no
     reference as large.
     """
@@ -150,6 +152,8 @@ def measure(source: Source, setting: Setting, names: Sequence[str], n: int | Non
         with sides.bar:
             for draw in range(draws):
                 _one_draw(draw, source, setting, collected, sides)
+                if floors:
+                    _floor_of_draw(collected, sides)
     return [figure for name, figures in collected.items() for figure in figures.all(name, sides)]
 
 
@@ -219,12 +223,17 @@ def _one_draw(draw: int, source: Source, setting: Setting, collected: dict[str, 
         figures.values.append(_computed(name, figures.metric))
         if figures.of_samples:
             figures.metric.reset("fake")
-    _feed(plain, "fake", sides.real_in_place())
+
+
+def _floor_of_draw(collected: dict[str, _Figures], sides: _Sides) -> None:
+    """The same with real data in the samples' place; the metrics have the reference already."""
+    of_samples = {name: figures for name, figures in collected.items() if figures.of_samples}
+    against_held_out = [f for f in of_samples.values() if f.held_out]
+    _feed([f for f in of_samples.values() if not f.held_out], "fake", sides.real_in_place())
     if against_held_out:
         _feed(against_held_out, "fake", sides.held_out_in_place())
-    for name, figures in collected.items():
-        if figures.of_samples:
-            figures.floors.append(_computed(name, figures.metric))
+    for name, figures in of_samples.items():
+        figures.floors.append(_computed(name, figures.metric))
 
 
 def _feed(receivers: list[_Figures], kind: str, batches: Iterator[Batch],
@@ -303,11 +312,12 @@ class _Sides:
 
     def __init__(self, setting: Setting, reader: _Reader, collected: Any, n: int, draws: int, progress: bool):
         self.reader, self.n, self.seed = reader, n, setting.seed
-        train, held_out = len(setting.train), len(setting.held_out)
+        train, held_out = len(setting.train), 0 if setting.held_out is None else len(setting.held_out)
         use_held_out = any(f.held_out for f in collected)
         self.n_held_out = min(n, held_out // 2)
         if use_held_out and self.n_held_out < 1:
-            raise UserError(f"{setting.held_out.name}: {held_out} samples are held out, expected at least 2")
+            raise UserError(f"{setting.train.name}: {held_out} samples are held out from the training, "
+                            "expected at least 2 for a metric that compares with them")
         extracted = (train + use_held_out * held_out) if reader.extractors else 0
         self.bar = tqdm(total=extracted + draws * n, desc="evaluate", unit="sample", dynamic_ncols=True,
                         disable=None if progress else True, leave=False)
