@@ -37,8 +37,10 @@ def box_around(points: np.ndarray) -> np.ndarray:
     return np.stack([low - margin, high + margin]).astype(np.float32)
 
 
-def save(path: Path, samples: np.ndarray, logits: Callable[[np.ndarray], np.ndarray], box: np.ndarray) -> None:
-    """Write the snapshot of `samples` (N, 2) and of D, `logits` of points (N, 2) -> (N,), on the grid of `box`."""
+def save(path: Path, samples: np.ndarray, logits: Callable[[np.ndarray], np.ndarray],
+         box: np.ndarray) -> None:
+    """Write the snapshot of `samples` (N, 2) and of D, `logits` of points (N, 2) -> (N,), on the grid of
+    `box`."""
     x, y = (np.linspace(box[0, k], box[1, k], GRID, dtype=np.float32) for k in (0, 1))
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     file = io.BytesIO()
@@ -52,7 +54,7 @@ def read(path: Path) -> Snapshot:
     with reading(str(path), "snapshot"), zipfile.ZipFile(path) as archive:
         snapshot = Snapshot(*(read_member(str(path), archive, key) for key in Snapshot._fields))
     samples, logits, box = snapshot
-    fits = samples.ndim == 2 and samples.shape[1] == 2 and logits.shape == (GRID, GRID) and box.shape == (2, 2)
+    fits = samples.shape[1:] == (2,) and logits.shape == (GRID, GRID) and box.shape == (2, 2)
     if not fits or any(array.dtype != np.float32 or not np.isfinite(array).all() for array in snapshot) \
             or not (box[0] < box[1]).all():
         raise UserError(f"{path}: expected finite float32 arrays samples (N, 2), logits ({GRID}, {GRID}) and "
