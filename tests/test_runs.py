@@ -73,6 +73,9 @@ class Toy:
     def sample(self, n, stream):
         return (self.weights.w + stream.standard_normal((n, 2))).astype(np.float32)
 
+    def logits(self, x):
+        return (x * self.weights.w).sum(axis=1)
+
     def parts(self):
         return {"weights": self.weights, "count": self.count}
 
@@ -103,7 +106,7 @@ def state_files(folder: Path) -> dict[str, bytes]:
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in sorted(folder.rglob("*"))
-        if p.suffix in (".safetensors", ".png") and p.name != "losses.png" or p.name == checkpoint.NAME
+        if p.suffix in (".safetensors", ".png", ".npz") and p.name != "losses.png" or p.name == checkpoint.NAME
     }
 
 
@@ -136,7 +139,8 @@ def test_a_run_leaves_everything_that_it_says(tmp_path):
         "samples",
         "samples.png",
     ]
-    assert storage.entries(folder / "samples") == [f"step_{s:06d}.png" for s in (0, 1, 2, 5, 10, 12)]
+    steps = (0, 1, 2, 5, 10, 12)
+    assert storage.entries(folder / "samples") == [f"step_{s:06d}.{e}" for s in steps for e in ("npz", "png")]
     assert (folder / "samples.png").read_bytes() == (folder / "samples" / "step_000012.png").read_bytes()
     assert [row["step"] for row in scalars(folder)] == list(range(1, 13))
     assert checkpoint.load(folder / "checkpoint").step == 12
