@@ -1,14 +1,15 @@
-"""What a run shows: its log of losses, grids of images, clouds of points, the plot of the losses.
+"""What a run shows: its log of scalars, grids of images, clouds of points, the plot of the scalars.
 
 metrics.jsonl holds one JSON object a line: step, seconds of training so far, and the scalars that the step
-returned.
+returned; every so many steps also the diagnosis (see diagnosis/measures.py) and evaluations ("eval/NAME").
 """
 from __future__ import annotations
 
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import numpy as np
 from scratchgan import storage
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CELL = 64       # pixels: smaller images are enlarged by a whole factor, to be looked at
@@ -40,10 +42,12 @@ class Metrics:
         with storage.disk_errors(path, "opened"):
             self._file = open(path, "a", encoding="utf-8", buffering=1)
 
-    def append(self, step: int, seconds: float, scalars: Mapping[str, float]) -> None:
-        """Add a line; `seconds` since training began, earlier sessions included."""
+    def append(self, step: int, seconds: float, scalars: Mapping[str, float]) -> dict[str, float]:
+        """Add a line, and return its row; `seconds` since training began, earlier sessions included."""
+        row = {"step": step, "seconds": round(seconds, 3), **scalars}
         with storage.disk_errors(self.path, "written"):
-            self._file.write(_line({"step": step, "seconds": round(seconds, 3), **scalars}))
+            self._file.write(_line(row))
+        return row
 
     def sync(self) -> None:
         """Put every line on the disk: a checkpoint must not know of steps that the log lost."""
@@ -93,9 +97,9 @@ def save_samples(path: Path, samples: np.ndarray, real: np.ndarray | None = None
                          "expected images (N, C, H, W) or points (N, 2)")
 
 
-def image_grid(images: np.ndarray) -> np.ndarray:
+def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Images (N, C, H, W) in [-1, 1], C = 1 or 3, as one uint8 picture (height, width, C), row by row, nearly
-    square.
+    square unless `columns` are given.
 
     -1 becomes 0 and 1 becomes 255; values outside are clipped. Missing images at the end are left black.
     """
@@ -106,7 +110,7 @@ def image_grid(images: np.ndarray) -> np.ndarray:
     pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
     scale = max(1, CELL // max(h, w))
     pixels = pixels.transpose(0, 2, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
-    columns = int(np.ceil(np.sqrt(n)))
+    columns = int(np.ceil(np.sqrt(n))) if columns is None else columns
     rows = -(-n // columns)
     cell_h, cell_w = h * scale + GAP, w * scale + GAP
     picture = np.zeros((rows * cell_h + GAP, columns * cell_w + GAP, c), np.uint8)
@@ -132,40 +136,76 @@ def save_points(path: Path, samples: np.ndarray, real: np.ndarray | None) -> Non
     reference = samples if real is None else real
     low, high = reference.min(axis=0), reference.max(axis=0)
     margin = 0.25 * (high - low) + 1e-3
-    figure = _figure(5 * len(clouds), 5)
+    figure = new_figure(5 * len(clouds), 5)
     for i, (title, points) in enumerate(clouds):
         axes = figure.add_subplot(1, len(clouds), i + 1, title=title, aspect="equal")
         axes.plot(*points[:POINTS_SHOWN].T, ".", markersize=2, alpha=0.6)
         axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
         axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-# The plot of the losses
+# The plot of the scalars
 
-def save_losses(path: Path, rows: list[dict]) -> None:
-    """A PNG of everything that `rows` (of metrics.jsonl) hold over steps: losses above, all other scalars
-    below.
+# Title and whether the axis is logarithmic, by what names begin with; the first that fits counts.
+PANELS = {"loss": ("losses", False), "logit": ("D's logits", False), "grad_norm": ("gradient norms", True),
+          "update_ratio": ("||update|| / ||weights||", True),
+          "diversity": ("distance of samples / of examples", False),
+          "steps_per_s": ("steps per second", False)}
+OTHERS = ("of each step", False)
+EVALUATED = "eval/"                 # each has an axis of its own
+ALARM_COLOURS = "tab:red", "tab:purple", "tab:orange", "tab:brown", "tab:pink", "tab:olive"
 
-    Long histories are drawn as means over equal stretches, PLOT_POINTS at most.
+
+def save_losses(path: Path, rows: list[dict], alarms: Sequence[tuple[str, int, int | None]] = ()) -> None:
+    """A PNG of everything that `rows` (of metrics.jsonl) hold over steps, what belongs together in one panel,
+    with `alarms`, each (name, first step, last step or None), as coloured stretches in all of them.
+
+    A scalar is drawn at the rows that have it. Long histories are drawn as means over equal stretches,
+    PLOT_POINTS at most.
     """
-    names = [k for k in rows[0] if k not in ("step", "seconds")] if rows else []
-    groups = [[k for k in names if k.startswith("loss")], [k for k in names if not k.startswith("loss")]]
-    groups = [g for g in groups if g]
-    if not groups:
+    grouped = panels(rows)
+    if not grouped:
         return
-    figure = _figure(8, 3.5 * len(groups))
-    steps = _thinned([row["step"] for row in rows])
-    for i, group in enumerate(groups):
-        axes = figure.add_subplot(len(groups), 1, i + 1, xlabel="step")
-        for name in group:
-            axes.plot(steps, _thinned([row.get(name, np.nan) for row in rows]), label=name, linewidth=0.8)
-        axes.legend(loc="upper right", fontsize="small")
+    columns = 1 if len(grouped) <= 2 else 2
+    lines = -(-len(grouped) // columns)
+    figure = new_figure(8 * columns, 3.5 * lines)
+    for i, ((title, logarithmic), names) in enumerate(grouped.items()):
+        axes = figure.add_subplot(lines, columns, i + 1, xlabel="step", title=title)
+        for name in names:
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            steps, values = (thinned([p[k] for p in points]) for k in (0, 1))
+            axes.plot(steps, values, label=name, linewidth=0.8, marker="." if len(steps) < 20 else None)
+        if logarithmic:
+            axes.set_yscale("log", nonpositive="clip")
+        _mark(axes, alarms, rows[-1]["step"])
+        axes.legend(loc="upper left" if alarms else "upper right", fontsize="small")
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _thinned(values: list[float]) -> np.ndarray:
+def panels(rows: list[dict]) -> dict[tuple[str, bool], list[str]]:
+    """The names of the scalars in `rows` by (title, logarithmic) of their panel, losses first."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "seconds"))
+    grouped: dict[tuple[str, bool], list[str]] = {}
+    for name in sorted(names, key=lambda name: not name.startswith("loss")):
+        prefix = next((p for p in PANELS if name.startswith(p)), None)
+        panel = (name, False) if name.startswith(EVALUATED) else PANELS.get(prefix, OTHERS)
+        grouped.setdefault(panel, []).append(name)
+    return grouped
+
+
+def _mark(axes: Axes, alarms: Sequence[tuple[str, int, int | None]], last_step: int) -> None:
+    """Colour the stretch of each alarm, with a line where it begins, so that short ones are seen too."""
+    colours = dict(zip(dict.fromkeys(name for name, _, _ in alarms), cycle(ALARM_COLOURS)))
+    for k, (name, first, last) in enumerate(alarms):
+        new = name not in [n for n, _, _ in alarms[:k]]
+        axes.axvspan(first, last_step if last is None else last, color=colours[name], alpha=0.12, linewidth=0)
+        axes.axvline(first, color=colours[name], linewidth=1, linestyle="--",
+                     label=f"alarm: {name}" if new else None)
+
+
+def thinned(values: list[float]) -> np.ndarray:
     """Means over stretches of equal length, so that at most PLOT_POINTS remain; a shorter last stretch is
     left out."""
     stretch = -(-len(values) // PLOT_POINTS)
@@ -173,7 +213,7 @@ def _thinned(values: list[float]) -> np.ndarray:
     return np.asarray(values[:whole], dtype=float).reshape(-1, stretch).mean(axis=1)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure in inches that needs no display and touches no global state of matplotlib's pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -182,7 +222,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write the figure as a PNG."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     storage.write_atomically(path, file.getvalue())

@@ -6,9 +6,11 @@ on from them.
     checkpoint/     weights, buffers, optimisers, weight averages, random streams, data order (see
                     checkpoint.py)
     metrics.jsonl   one line a step
+    alarms.jsonl    one line where an alarm begins or ends; follows from metrics.jsonl
     samples/        step_000100.png and so on: the same noise through the averaged generator over time;
-                    samples.png is the latest
-    losses.png      the plot of metrics.jsonl
+                    samples.png is the latest; in the plane also .npz with D on a grid (see snapshots.py)
+    losses.png      the plot of metrics.jsonl, alarms marked
+    tensorboard/    event files, where asked for
 """
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchgan import checkpoint, data, gans, report, settings, storage
+from scratchgan import checkpoint, data, gans, report, settings, snapshots, storage
 from scratchgan.backend import Streams, module_of, use_streams
 from scratchgan.errors import UserError
 
@@ -70,6 +72,8 @@ class Plan:
             raise UserError(f"lr={self.config.lr}: expected a number above 0")
         if not 0 <= self.held_out < 1:
             raise UserError(f"held_out={self.held_out}: expected a number of at least 0 and below 1")
+        if self.eval_metrics and not self.eval_every:
+            raise UserError(f"--eval-metrics {','.join(self.eval_metrics)}: say how often with --eval-every")
 
     def to_json(self) -> bytes:
         """The bytes of config.json."""
@@ -164,8 +168,8 @@ class Run:
         chunks = [self.gan.sample(min(CHUNK, n - i), stream) for i in range(0, n, CHUNK)]
         return np.concatenate(chunks)
 
-    def picture(self) -> None:
-        """Write samples/step_N.png and samples.png, always from the same noise."""
+    def picture(self) -> Path:
+        """Write samples/step_N.png and samples.png, always from the same noise; returns the former's path."""
         flat = len(self.dataset.spec.shape) == 1
         samples = self.sample(PICTURED["points" if flat else "images"], self.plan.seed)
         if not np.isfinite(samples).all():
@@ -174,7 +178,11 @@ class Run:
         storage.make_folder(self.folder / "samples")
         path = self.folder / "samples" / f"step_{self.step:06d}.png"
         report.save_samples(path, samples, self.real_points())
+        if flat:
+            box = snapshots.box_around(self.real_points())
+            snapshots.save(path.with_suffix(".npz"), samples, self.gan.logits, box)
         storage.write_atomically(self.folder / "samples.png", path.read_bytes())
+        return path
 
     def real_points(self) -> np.ndarray | None:
         """The first points of the data, to show beside samples; None for images."""

@@ -1,4 +1,5 @@
-"""TensorBoard event files of a run, in RUN/tensorboard/: the scalars of metrics.jsonl and the grids of samples.
+"""TensorBoard event files of a run, in RUN/tensorboard/: the scalars of metrics.jsonl and the grids of
+samples.
 
 An event file is a row of records (TFRecord): the length in 8 bytes, its checksum, the data, their checksum.
 The data are an `Event` in the protocol buffers' encoding, of which three kinds of fields are needed:

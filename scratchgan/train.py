@@ -1,4 +1,4 @@
-"""The training loop. Of a GAN it knows `step` alone; the rest is when to show, when to save and when to stop.
+"""The training loop. Of a GAN it knows `step` alone; the rest is when to look, to show, to save and to stop.
 
 A checkpoint is written every `checkpoint_every` steps and every CHECKPOINT_SECONDS, and when the loop ends.
 Nothing here draws random numbers from the run's streams, so neither the clock nor an interruption moves a bit
@@ -19,6 +19,9 @@ from tqdm import tqdm
 
 from scratchgan import report
 from scratchgan.checkpoint import Diverged
+from scratchgan.diagnosis.alarms import spans
+from scratchgan.diagnosis.log import Log
+from scratchgan.diagnosis.watch import Watch
 from scratchgan.run import Run
 
 CHECKPOINT_SECONDS = 60
@@ -36,24 +39,26 @@ def train(run: Run) -> int | None:
     last checkpoint is intact then.
     """
     with Interrupts() as interrupts, _overflow_unannounced(), closing(Progress(run)) as progress, \
-            closing(report.Metrics(run.folder / "metrics.jsonl", run.step)) as metrics:
+            closing(Log(run)) as log:
         if run.step == 0:
-            run.picture()
-        save_timer, plot_timer = Timer(CHECKPOINT_SECONDS), Timer(PLOT_SECONDS)
-        began = time.monotonic() - metrics.seconds
+            log.picture(run.picture())
+        watch, save_timer, plot_timer = Watch(run), Timer(CHECKPOINT_SECONDS), Timer(PLOT_SECONDS)
         while not run.finished and interrupts.received is None:
+            watch.before_step()
             scalars = run.gan.step(run.batches)
             run.step += 1
-            check_finite(run.step, scalars)
-            metrics.append(run.step, time.monotonic() - began, scalars)
+            everything = {**scalars, **watch.after_step()}
+            check_finite(run.step, everything)
+            for alarm in log.append(everything):
+                progress.tell(alarm)
             progress.update(run.step, scalars)
             if picture_due(run.step, run.plan.config.sample_every) or run.finished:
-                run.picture()
+                log.picture(run.picture())
             if _divides(run.plan.checkpoint_every, run.step) or save_timer.due():
-                _save(run, metrics)
+                _save(run, log)
             if plot_timer.due():
                 _plot(run)
-        _save(run, metrics)
+        _save(run, log)
         _plot(run)
     return interrupts.received
 
@@ -84,13 +89,14 @@ def _divides(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _save(run: Run, metrics: report.Metrics) -> None:
-    metrics.sync()
+def _save(run: Run, log: Log) -> None:
+    log.sync()
     run.save()
 
 
 def _plot(run: Run) -> None:
-    report.save_losses(run.folder / "losses.png", report.read_metrics(run.folder / "metrics.jsonl"))
+    rows = report.read_metrics(run.folder / "metrics.jsonl")
+    report.save_losses(run.folder / "losses.png", rows, spans(rows))
 
 
 class Progress:
@@ -111,6 +117,10 @@ class Progress:
             losses = ", ".join(f"{k}={v}" for k, v in _rounded(scalars).items())
             of_total = f"/{self.total}" if self.total else ""
             print(f"{self.name}: step {step}{of_total}, {losses}", file=sys.stderr)
+
+    def tell(self, message: str) -> None:
+        """A line on stderr, above the bar."""
+        tqdm.write(f"{self.name}: {message}", file=sys.stderr)
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -1,1 +1,2 @@
-"""What a training shows of its health: `measures.py` says what is measured, `alarms.py` when it is alarming."""
+"""What a training shows of its health: `measures.py` says what is measured, `alarms.py` when it is
+alarming."""

@@ -1,8 +1,8 @@
 """What is measured of a training besides its losses, every `log_every` steps.
 
     logit_real, logit_held_out, logit_fake
-                    mean of D over SHOWN examples that it trains on, over SHOWN that are held out, and over SHOWN
-                    samples of the present G; the same examples and the same z each time
+                    mean of D over SHOWN examples that it trains on, over SHOWN that are held out, and over
+                    SHOWN samples of the present G; the same examples and the same z each time
     logit_gap       logit_real - logit_held_out: what D knows of its examples beyond their distribution
     logit_std       standard deviation of D over those examples, the held-out ones and the samples together
     grad_norm_d, grad_norm_g
