@@ -13,6 +13,13 @@ from scratchgan.metrics.metric import Metric, Setting
 __all__ = ["Metric", "Setting", "get", "names"]
 
 CLASSES: dict[str, tuple[str, str]] = {      # name on the command line: file, class in it
+    "fid": ("frechet_distance", "FrechetDistance"),
+    "kid": ("kernel_distance", "KernelDistance"),
+    "is": ("inception_score", "InceptionScore"),
+    "precision_recall": ("precision_recall", "PrecisionRecall"),
+    "density_coverage": ("density_coverage", "DensityCoverage"),
+    "swd": ("sliced_wasserstein", "SlicedWasserstein"),
+    "ms_ssim": ("ms_ssim", "MultiScaleSimilarity"),
     "modes": ("mixture", "ModeCoverage"),
     "stacked_modes": ("stacked_mnist", "StackedModes"),
     "memorisation": ("memorisation", "Memorisation"),

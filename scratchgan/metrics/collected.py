@@ -1,5 +1,5 @@
-"""Metrics that need all features at once: they arrive in batches, are kept as float32, and are put in an order
-that does not depend on the one in which they came."""
+"""Metrics that need all features at once: they arrive in batches, are kept as float32, and are put in an
+order that does not depend on the one in which they came."""
 from __future__ import annotations
 
 import numpy as np
@@ -25,7 +25,8 @@ class FeatureMetric(Metric):
         self._batches: dict[Source, list[np.ndarray]] = {source: [] for source in self.sources}
 
     def update(self, batch: np.ndarray, source: Source, labels: np.ndarray | None = None) -> None:
-        """Keep the rows of `batch` (N, D); labels are not used. ValueError for other shapes, NaN or infinity."""
+        """Keep the rows of `batch` (N, D); labels are not used. ValueError for other shapes, NaN or
+        infinity."""
         check_source(self.name, self.sources, source)
         batch = check_features(self.name, f"{source} batch", batch)
         known = next((b for batches in self._batches.values() for b in batches), batch)

@@ -6,6 +6,8 @@ normal distributions" (1982).
 """
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from scratchgan.metrics.checks import check_count, check_source
@@ -20,17 +22,18 @@ def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma
 
         d^2 = |mu1 - mu2|^2 + Tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2))
 
-    mu: (D,). sigma: (D, D), symmetric and positive semi-definite, singular ones included. At least 0, and 0 for
-    equal arguments, both to rounding; what rounds below 0 is returned as 0.
-    With sigma_i = A_i A_i^T, the eigenvalues of (sigma1 sigma2)^(1/2) are the singular values of A_1^T A_2; no
-    square root of a non-symmetric matrix is taken, and nothing is added to the diagonal.
+    mu: (D,). sigma: (D, D), symmetric and positive semi-definite, singular ones included. At least 0, and 0
+    for equal arguments, both to rounding; what rounds below 0 is returned as 0.
+    With sigma_i = A_i A_i^T, the eigenvalues of (sigma1 sigma2)^(1/2) are the singular values of A_1^T A_2;
+    no square root of a non-symmetric matrix is taken, and nothing is added to the diagonal.
     Raises ValueError for other shapes, NaN, infinity, and matrices that are not symmetric or have negative
     eigenvalues.
     """
     mu1, factor1 = _checked("1", mu1, sigma1)
     mu2, factor2 = _checked("2", mu2, sigma2)
     if mu1.shape != mu2.shape:
-        raise ValueError(f"frechet_distance: mu1 has {len(mu1)} entries and mu2 has {len(mu2)}, expected as many")
+        raise ValueError(f"frechet_distance: mu1 has {len(mu1)} entries and mu2 has {len(mu2)}, "
+                         "expected as many")
     traces = np.square(factor1).sum() + np.square(factor2).sum()
     cross = np.linalg.svd(factor1.T @ factor2, compute_uv=False).sum()
     return max(float(np.square(mu1 - mu2).sum() + traces - 2 * cross), 0.0)
@@ -40,8 +43,8 @@ def _checked(number: str, mu: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray
     """mu and a factor A of sigma = A A^T, in float64."""
     mu, sigma = np.asarray(mu, np.float64), np.asarray(sigma, np.float64)
     if mu.ndim != 1 or sigma.shape != 2 * mu.shape or len(mu) == 0:
-        raise ValueError(f"frechet_distance: mu{number} has shape {mu.shape} and sigma{number} {sigma.shape}, "
-                         "expected (D,) and (D, D) with D >= 1")
+        raise ValueError(f"frechet_distance: mu{number} has shape {mu.shape} and sigma{number} "
+                         f"{sigma.shape}, expected (D,) and (D, D) with D >= 1")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise ValueError(f"frechet_distance: mu{number} or sigma{number} holds NaN or infinity")
     if abs(sigma - sigma.T).max() > INDEFINITE * abs(sigma).max():
@@ -62,15 +65,16 @@ def _factor(number: str, sigma: np.ndarray) -> np.ndarray:
 
 
 class FrechetDistance(Metric):
-    """FID of features: `fid`, at least 0, in units of the features squared; 0 for equal means and covariances.
+    """FID of features: `fid`, at least 0, in units of the features squared; 0 for equal means and
+    covariances.
 
-    Biased upwards in the number of samples (Binkowski et al., arXiv 1801.01401, section 4): compare figures of
-    equally many. With fewer samples than dimensions the covariances are singular, which is exact here but
+    Biased upwards in the number of samples (Binkowski et al., arXiv 1801.01401, section 4): compare figures
+    of equally many. With fewer samples than dimensions the covariances are singular, which is exact here but
     biased most. Needs two samples of each side. Keeps means and covariances, 8 D^2 bytes a side.
     """
 
     name, reads = "fid", "features"
-    figures = {"fid": "lower"}
+    figures: ClassVar = {"fid": "lower"}
 
     def __init__(self) -> None:
         self._moments: dict[Source, Moments] = {source: Moments() for source in self.sources}

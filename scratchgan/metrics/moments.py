@@ -26,7 +26,8 @@ class Moments:
         """Take in rows (N, D). Raises ValueError for other shapes, a D that changes, NaN and infinity."""
         rows = check_features("Moments", "rows", rows)
         if self.mean is not None and rows.shape[1] != len(self.mean):
-            raise ValueError(f"Moments: rows have {rows.shape[1]} columns, those before them {len(self.mean)}")
+            raise ValueError(f"Moments: rows have {rows.shape[1]} columns, "
+                             f"those before them {len(self.mean)}")
         for i in range(0, len(rows), ROWS):
             self._merge(rows[i:i + ROWS].astype(np.float64))
 
