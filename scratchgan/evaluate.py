@@ -229,9 +229,10 @@ def table(document: dict[str, Any]) -> list[str]:
 
 def rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
     """The table's rows as text, the names of the columns first."""
-    names = ("metric", "figure", "value", "floor", "samples", "better")
+    names = ("metric", "figure", "value", "floor", "samples", "reference", "better")
     return [names, *((f["metric"], f["figure"], with_deviation(f["value"], f["deviation"]),
-                      with_deviation(f["floor"], f["floor_deviation"]), str(f["n"] or "-"), f["better"])
+                      with_deviation(f["floor"], f["floor_deviation"]), str(f["n"] or "-"),
+                      str(f["reference"] or "-"), f["better"])
                      for f in document["figures"])]
 
 
@@ -239,7 +240,7 @@ def protocol(document: dict[str, Any]) -> list[str]:
     """What value, floor and uncertainty mean in `document`, in words."""
     draws = f"{document['draws']} draws of samples, {document['draws_are']}"
     return [f"value: mean and standard deviation over {draws}",
-            "floor: the same for as many real samples, disjoint from the reference, in their place",
+            "floor: the same for as many real samples in their place, disjoint from those of the reference",
             f"data: {document['data']}; features: {document['features']}; seed {document['seed']}"]
 
 

@@ -1,10 +1,10 @@
 """Metrics over several draws of samples, each figure beside its floor: what real data get in their place.
 
 The protocol. In each draw the training side of the data is shuffled; n of its samples are put aside, the
-others are the reference. The metrics compare n generated samples with the reference, then the n real ones. A
-figure's value is its mean over the draws, its uncertainty their standard deviation (n - 1 in the
-denominator), so it holds the noise of the samples and that of the reference. Many metrics are biased in n:
-value and floor are so alike, since both come from n samples against the same reference. A metric that
+others, at most REFERENCE of them, are the reference. The metrics compare n generated samples with it, then
+the n real ones. A figure's value is its mean over the draws, its uncertainty their standard deviation (n - 1
+in the denominator), so it holds the noise of the samples and that of the reference. Many metrics are biased
+in n: value and floor are so alike, since both come from n samples against the same reference. A metric that
 compares the data trained on with held-out data gets all of the former, and the held-out ones are halved anew
 in each draw: one half is shown to the metric as held out, the other stands for the samples in the floor;
 generated samples are then no more than that half, too.
@@ -17,22 +17,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from scratchgan import backend, metrics
+from scratchgan import metrics
 from scratchgan.backend import Streams
 from scratchgan.data import Dataset
 from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
 from scratchgan.metrics import Metric, Setting
+from scratchgan.metrics.fitting import own_streams
 
 BATCH = 250         # samples at a time through the generator and the extractors
 DRAWS = 3
+REFERENCE = 10_000  # real samples compared with: radii about each of them take time quadratic in their number
 MOST = 2500         # samples in a draw, unless asked for more: PacGAN's count for its mixtures
 
 Views = dict[str, np.ndarray]       # a batch as metrics read it: Reading -> array
@@ -144,7 +145,7 @@ def measure(source: Source, setting: Setting, names: Sequence[str], n: int | Non
                         f"{len(setting.train)} of {setting.train.name}, so that the reference is as large")
     if draws < 1:
         raise UserError(f"draws={draws}: expected at least 1")
-    with _own_streams(setting.seed):
+    with own_streams(setting.seed):
         reader = _Reader(setting.train, {name: metrics.get(name).reads for name in names}, extractor)
         # Made before anything long begins: a metric that this data cannot have is refused at once.
         collected = {name: _Figures(_made(name, setting)) for name in names}
@@ -155,16 +156,6 @@ def measure(source: Source, setting: Setting, names: Sequence[str], n: int | Non
                 if floors:
                     _floor_of_draw(collected, sides)
     return [figure for name, figures in collected.items() for figure in figures.all(name, sides)]
-
-
-@contextmanager
-def _own_streams(seed: int) -> Iterator[None]:
-    before = backend.default_streams()
-    backend.use_streams(Streams(seed))
-    try:
-        yield
-    finally:
-        backend.use_streams(before)
 
 
 def _made(name: str, setting: Setting) -> Metric:
@@ -330,7 +321,8 @@ class _Sides:
 
     def reference(self, held_out: bool) -> int:
         """Real samples that they are compared with."""
-        return len(self.train.dataset) - (0 if held_out else self.n)
+        count = len(self.train.dataset)
+        return count if held_out else min(REFERENCE, count - self.n)
 
     def shuffle(self, draw: int) -> None:
         """Divide both sides for the draw of this number."""
@@ -339,7 +331,7 @@ class _Sides:
             self.held_order = generator(self.seed, "held out", draw).permutation(len(self.held_out.dataset))
 
     def real_reference(self) -> Iterator[Batch]:
-        return self.train.batches(self.order[self.n:])
+        return self.train.batches(self.order[self.n:self.n + self.reference(False)])
 
     def real_in_place(self) -> Iterator[Batch]:
         return self.train.batches(self.order[:self.n])

@@ -30,10 +30,10 @@ def runs(trained, tmp_path, monkeypatch):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
 
 
-def compared(capsys, *arguments: str) -> dict[str, list[str]]:
+def compared(capsys, *folders: str, out: str = "c.html") -> dict[str, list[str]]:
     """The printed table: cells of a row by its name."""
     capsys.readouterr()
-    assert cli.main(["compare", *arguments]) == 0
+    assert cli.main(["compare", *folders, "--out", out]) == 0
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
     starts = [lines[0].index(name) for name in lines[0].split()]
     cells = [[line[a:b].strip() for a, b in zip([0, *starts], [*starts, None])] for line in lines]
@@ -50,18 +50,18 @@ def refused(capsys, *arguments: str) -> str:
 
 
 def test_the_table_holds_what_differs_and_the_last_scalars(runs, capsys):
-    table = compared(capsys, "a", "b")
+    table = compared(capsys, "a", "b", out="c.png")
     assert table["lr"] == ["0.001", "0.5"] and table["steps"] == ["4", "6"] and table["step"] == ["4", "6"]
     assert "batch_size" not in table and "gan" not in table
     for column, folder in enumerate("ab"):
         last = report.read_metrics(Path(folder, "metrics.jsonl"))[-1]
         assert float(table["last loss_d"][column]) == pytest.approx(last["loss_d"], rel=1e-3)
-    with Image.open("compare.png") as picture:
+    with Image.open("c.png") as picture:
         assert picture.width > 1000
 
 
 def test_runs_of_different_gans(runs, capsys):
-    table = compared(capsys, "a", "w", "b", "--out", "c.html")
+    table = compared(capsys, "a", "w", "b")
     assert table["gan"] == ["gan", "wgan_gp", "gan"] and table["n_critic"] == ["-", "5", "-"]
     assert table["last penalty"][::2] == ["-", "-"] and float(table["last penalty"][1]) > 0
     page = Path("c.html").read_text("utf-8")
@@ -89,7 +89,7 @@ def test_a_run_that_has_no_step_yet(runs, capsys):
     table = compared(capsys, "a", "fresh")
     assert table["step"] == ["4", "0"] and table["last loss_d"][1] == "-"
     Path("a/metrics.jsonl").unlink()
-    assert compared(capsys, "a", "fresh", "--out", "none.html")["step"] == ["0", "0"]
+    assert compared(capsys, "a", "fresh")["step"] == ["0", "0"]
 
 
 def test_bad_input_is_one_line(runs, capsys):

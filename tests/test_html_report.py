@@ -272,7 +272,9 @@ def test_curves_are_drawn_to_scale():
     np.testing.assert_allclose(np.diff(points[:, 1]), [-height, height / 2], atol=0.11)
     assert not figures.curves("none", {"a": (steps, np.full(3, np.nan))})
     assert not figures.curves("none", {"a": (steps, -values)}, logarithmic=True)
-    assert ">1e-4<" in figures.curves("log", {"a": (steps, 10.0 ** (-3 * steps))}, logarithmic=True)
+    for values, labels in ((10.0 ** (-3 * steps), ["1e-06", "0.0001", "0.01", "1"]), (steps + 3, ["5"])):
+        svg = figures.curves("log", {"a": (steps, values)}, logarithmic=True)
+        assert re.findall(r'text-anchor="end">([^<]+)<', svg) == labels
 
 
 def test_nearest_training_samples_are_found_across_chunks(monkeypatch):

@@ -14,7 +14,7 @@ from contourpy import contour_generator
 from scratchgan.snapshots import Snapshot
 
 WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 62, 10, 10, 26       # pixels around the axes
+LEFT, RIGHT, TOP, BOTTOM = 62, 24, 10, 26       # pixels around the axes
 TICKS = 5
 SHOWN = 400         # points of a curve
 COLOURS = 6         # classes c0 ... c5 of the style sheet
@@ -85,13 +85,21 @@ class _Scale:
 
     def ticks(self) -> list[tuple[float, str]]:
         """(pixel, label) of round values."""
-        step = _round_step((self.high - self.low) / TICKS)
-        if self.logarithmic:
-            step = max(1.0, round(step))
-        marks = np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1) * step
-        labels = [f"1e{mark:.0f}" if self.logarithmic else f"{mark + 0.0:.6g}" for mark in marks]
+        marks = self._marks()
+        labels = [f"{10.0 ** mark:.3g}" if self.logarithmic else f"{mark + 0.0:.6g}" for mark in marks]
         pixels = self.start + (marks - self.low) / (self.high - self.low) * (self.end - self.start)
         return list(zip(pixels.tolist(), labels))
+
+    def _marks(self) -> np.ndarray:
+        """Multiples of a round step. In logarithms: powers of ten, over less than two decades also 2 and 5
+        times such."""
+        step = _round_step((self.high - self.low) / TICKS)
+        if self.logarithmic and self.high - self.low < 2:
+            powers = np.arange(math.floor(self.low), math.ceil(self.high))
+            marks = (powers[:, None] + np.log10([1, 2, 5])).ravel()
+            return marks[(marks >= self.low) & (marks <= self.high)]
+        step = max(1.0, round(step)) if self.logarithmic else step
+        return np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1) * step
 
 
 def _round_step(step: float) -> float:

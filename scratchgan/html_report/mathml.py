@@ -12,7 +12,8 @@ from html import escape
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[0-9]+(?:\.[0-9]+)?|\S")
 IDENTIFIERS = {"epsilon": "ε", "lambda": "λ", "theta": "θ", "phi": "φ", "gamma": "γ", "mu": "μ",
                "sigma": "σ"}
-OPERATORS = {"sim": "∼", "in": "∈", "nabla": "∇", "cdot": "⋅", "le": "≤", "ge": "≥", "to": "→", "lVert": "‖", "rVert": "‖", "lvert": "|", "rvert": "|"}
+OPERATORS = {"sim": "∼", "in": "∈", "nabla": "∇", "cdot": "⋅", "le": "≤", "ge": "≥", "to": "→",
+             "lVert": "‖", "rVert": "‖", "lvert": "|", "rvert": "|"}
 FUNCTIONS = ("log", "exp", "min", "max", "sup")
 BELOW = ("min", "max", "sup")       # their subscripts stand below them
 ACCENTS = {"hat": "^", "tilde": "~", "bar": "¯"}
@@ -68,7 +69,7 @@ class _Parser:
             return self.command(token[1:])
         if token[0].isdigit():
             return f"<mn>{token}</mn>"
-        return f"<mi>{token}</mi>" if token.isalpha() else f"<mo>{_operator(token)}</mo>"
+        return f"<mi>{token}</mi>" if token.isalpha() else _operator(token)
 
     def closed(self) -> str:
         """The rest of a group, whose { has been read."""
@@ -83,7 +84,7 @@ class _Parser:
         if name in IDENTIFIERS:
             return f"<mi>{IDENTIFIERS[name]}</mi>"
         if name in OPERATORS:
-            return f"<mo>{OPERATORS[name]}</mo>"
+            return _operator(OPERATORS[name])
         if name in FUNCTIONS:
             return f"<mi>{name}</mi><mo>&#x2061;</mo>" if name not in BELOW else f"<mo>{name}</mo>"
         if name in ACCENTS:
@@ -109,4 +110,6 @@ class _Parser:
 
 
 def _operator(token: str) -> str:
-    return {"-": "−", "'": "′"}.get(token, escape(token))
+    """Brackets keep their size: they would grow with everything in their row, limits below `min` included."""
+    kept = ' stretchy="false"' if token in "()[]|‖" else ""
+    return f"<mo{kept}>{'−' if token == '-' else escape(token)}</mo>"
