@@ -235,7 +235,7 @@ def _feed(receivers: list[_Figures], kind: str, batches: Iterator[Batch],
         return
     seen = 0
     for views, labels in batches:
-        size = len(views["samples"])
+        size = len(next(iter(views.values())))
         for figures in receivers:
             room = size if sides is None else min(size, max(0, sides.count(figures.held_out) - seen))
             if room:
@@ -260,6 +260,7 @@ class _Reader:
         for name, reading in readings.items():
             if len(dataset.spec.shape) != 3 and reading in ("images", "probabilities"):
                 raise UserError(f"{name}: is a metric of images, but {dataset.name} holds points")
+        self.shows_samples = bool({"samples", "images"} & set(readings.values()))
         self.extractors: dict[str, Callable] = {}
         if "features" in readings.values():
             self.extractors["features"] = extractor or _usual_extractor(dataset)
@@ -268,7 +269,11 @@ class _Reader:
             self.extractors["probabilities"] = features.classifier().probabilities
 
     def __call__(self, samples: np.ndarray) -> Views:
-        return {"samples": samples, "images": samples, **{k: f(samples) for k, f in self.extractors.items()}}
+        return {**self.plain(samples), **{name: f(samples) for name, f in self.extractors.items()}}
+
+    def plain(self, samples: np.ndarray) -> Views:
+        """What no extractor has to see."""
+        return {"samples": samples, "images": samples} if self.shows_samples else {}
 
 
 def _usual_extractor(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
@@ -280,22 +285,22 @@ class _Side:
     """One side of the data, with the features of all of it."""
 
     def __init__(self, dataset: Dataset, reader: _Reader, bar: tqdm):
-        self.dataset, self.kept = dataset, {name: [] for name in reader.extractors}
+        self.dataset, self.reader, self.kept = dataset, reader, {name: [] for name in reader.extractors}
         for start in range(0, len(dataset) if self.kept else 0, BATCH):
-            views = reader(dataset.get(np.arange(start, min(start + BATCH, len(dataset)))))
+            indices = np.arange(start, min(start + BATCH, len(dataset)))
+            views = reader(dataset.get(indices))
             for name, parts in self.kept.items():
                 parts.append(views[name])
-            bar.update(len(views["samples"]))
+            bar.update(len(indices))
         self.kept = {name: np.concatenate(parts) for name, parts in self.kept.items()}
 
     def batches(self, indices: np.ndarray) -> Iterator[Batch]:
-        """The samples at `indices`, with their features and labels."""
+        """The samples at `indices`, their features and labels; read anew only where a metric wants samples."""
         for start in range(0, len(indices), BATCH):
             part = indices[start:start + BATCH]
-            samples = self.dataset.get(part)
+            plain = self.reader.plain(self.dataset.get(part)) if self.reader.shows_samples else {}
             labels = None if self.dataset.labels is None else self.dataset.labels[part]
-            kept = {name: values[part] for name, values in self.kept.items()}
-            yield {"samples": samples, "images": samples, **kept}, labels
+            yield {**plain, **{name: values[part] for name, values in self.kept.items()}}, labels
 
 
 class _Sides:
