@@ -4,7 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TEST = ["torch==2.13.0", "triton>=3.6", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "scipy>=1.11",
-        "scikit-learn>=1.4"]
+        "scikit-learn>=1.4", "prdc==0.2", "torchmetrics==1.9.0"]
 
 setup(
     name="scratchgan",
