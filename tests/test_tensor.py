@@ -406,7 +406,7 @@ def test_activations_are_finite_and_silent_at_1e4(name, dtype):
 
 @pytest.mark.parametrize(
     "name",
-    ["sigmoid", "logsigmoid", "softplus", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "rsqrt"],
+    ["sigmoid", "logsigmoid", "softplus", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "rsqrt", "erf"],
 )
 @pytest.mark.parametrize("layout", ["C", "channels_last", "strided"])
 def test_large_arrays_go_in_blocks_to_the_same_result(name, layout):

@@ -7,69 +7,98 @@ the intermediate results never leave the cache, and only the arguments and the r
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, wraps
-from inspect import signature
+from functools import wraps
+from inspect import Signature, signature
+from itertools import pairwise
 
 import numpy as np
 
 from scratchgan.backend import on_host, parallel
+from scratchgan.ops import passes
 
-LARGE = 1 << 17  # elements from which on blocks pay
-BLOCK = 1 << 15  # elements of a block: 128 KiB of float32; a handful of them fits one core's L2
+LARGE = 1 << 18  # elements from which on blocks and threads pay
+# Elements of a block: 512 KiB of float32. Larger ones leave the cache; with smaller ones the threads, which
+# ask for the interpreter after every pass, wait for one another.
+BLOCK = 1 << 17
 
 
 def in_blocks(formula: Callable) -> Callable:
-    """Make the element-wise `formula(x, *others, **settings)` run in blocks where its arrays are large and on
-    the host.
+    """Make the element-wise `formula(x, *others, **settings)` run in blocks where x is a large host array.
 
-    `others` are numbers and arrays of x's shape. The result keeps x's memory layout. All else (Tensors,
-    device arrays, small, broadcasting or strided arrays) is handed to the formula as it is. A formula with a
-    keyword `into` gets the place of its result there, and spares a copy by writing to it.
+    `others` are numbers and arrays that broadcast to x's shape. The result keeps x's memory layout. All else
+    (Tensors, device arrays, small arrays) is handed to the formula as it is.
     """
-    writes = "into" in signature(formula).parameters
 
     @wraps(formula)
     def run(x, *others, **settings):
         if type(x) is np.ndarray and x.size >= LARGE:
-            order = _memory_order(x)
-            flat = [_flat(a, x.shape, order) for a in (x, *others)]
-            if all(a is not None for a in flat):
-                dtype = formula(*[_block(a, 0, 0) for a in flat], **settings).dtype
-                result = np.empty_like(x, dtype=dtype)
-                _run(partial(formula, **settings), flat, _flat(result, x.shape, order), writes)
-                return result
+            operands = _operands(x, others)
+            if operands is not None:
+                return _run(formula, operands, settings)
         return formula(x, *others, **settings)
 
     return run
 
 
-def _memory_order(x: np.ndarray) -> list[int]:
-    """The axes of x, the one with the largest stride first."""
-    return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+def times(slope: Callable) -> Callable:
+    """The VJP of an element-wise op: the cotangent g times `slope(*arrays, **settings)`, in blocks."""
+
+    def vjp(g, *arrays, **settings):
+        return g * slope(*arrays, **settings)
+
+    g, *_ = signature(vjp).parameters.values()
+    vjp.__signature__ = Signature([g, *signature(slope).parameters.values()])
+    return in_blocks(vjp)
 
 
-def _flat(a, shape: tuple[int, ...], order: list[int]):
-    """The memory of `a` as one run, a number as itself, None where neither is possible."""
-    if isinstance(a, (int, float)):
-        return a
-    if not on_host(a) or a.shape != shape:
-        return None
-    a = a.transpose(order)
-    return a.reshape(-1) if a.flags.c_contiguous else None
+def _operands(x: np.ndarray, others: tuple) -> list | None:
+    """The arguments, arrays with as many axes as x; None where one is no number and does not broadcast to x's
+    shape on the host.
+    """
+    found = []
+    for a in (x, *others):
+        if on_host(a) and a.ndim:
+            if a.ndim > x.ndim or any(n not in (1, m) for n, m in zip(a.shape[::-1], x.shape[::-1])):
+                return None
+            a = a.reshape((1,) * (x.ndim - a.ndim) + a.shape)
+        elif on_host(a):
+            a = a[()]
+        elif not isinstance(a, (int, float, np.generic)):
+            return None
+        found.append(a)
+    return found
 
 
-def _block(a, start: int, stop: int):
-    return a[start:stop] if on_host(a) else a
+def _run(formula: Callable, operands: list, settings: dict) -> np.ndarray:
+    """The formula block by block, along the axis that is outermost in memory."""
+    program = passes.read(formula, tuple(map(passes.kind, operands)), tuple(settings.items()))
+    shape = operands[0].shape
+    like = next((a for a in operands if np.shape(a) == shape and 0 not in a.strides), operands[0])
+    result = np.empty_like(like, dtype=program.dtype)
+    order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+    arrays = [a.transpose(order) if np.ndim(a) else a for a in (result, *operands)]
+    if all(a.shape == arrays[0].shape and a.flags.c_contiguous for a in arrays if np.ndim(a)):
+        arrays = [a.reshape(-1) if np.ndim(a) else a for a in arrays]  # one run of memory each
+    n, *rest = arrays[0].shape
+    step = n if program.one_pass else min(n, max(1, BLOCK * n // result.size))
+    errors = {**np.geterr(), **program.ignored}
 
-
-def _run(formula: Callable, arguments: list, out: np.ndarray, writes: bool) -> None:
     def work(part: slice) -> None:
-        for start in range(part.start, part.stop, BLOCK):
-            stop = min(start + BLOCK, part.stop)
-            blocks = [_block(a, start, stop) for a in arguments]
-            if writes:
-                formula(*blocks, into=out[start:stop])
-            else:
-                out[start:stop] = formula(*blocks)
+        memory = program.memory((step, *rest))
+        cuts = _cuts(arrays[0], part, step)
+        with np.errstate(**errors):
+            for start, stop in pairwise(cuts):
+                out, *blocks = [
+                    a[start:stop] if np.ndim(a) and len(a) == n else a  # a single row broadcasts
+                    for a in arrays
+                ]
+                program.run(blocks, out, memory)
 
-    parallel(out.size, work)
+    parallel(n, work)
+    return result
+
+
+def _cuts(out: np.ndarray, part: slice, step: int) -> list[int]:
+    """Where to cut this part of `out`, at the beginnings of cache lines if it is one run of memory."""
+    head = (-passes.address(out[part]) % passes.LINE) // out.itemsize if out.ndim == 1 else 0
+    return [part.start, *range(part.start + (head or step), part.stop, step), part.stop]
