@@ -7,7 +7,7 @@ same classifier trained on real samples, as many, by the same budget, less `cas`
 samples, 0 for a perfect generator.
 
 The classifier is a quick one where the paper's is a ResNet-50: pixels -> 128 ReLU -> classes, Adam with a
-cosine from 0.002, batches of 64, 1,500 steps, weights averaged. So figures compare with each other, not with
+cosine from 0.002, batches of 64, 800 steps, weights averaged. So figures compare with each other, not with
 the paper's.
 
 Labels come with the samples of a conditional generator. Without any, the shipped digit classifier labels each
@@ -32,7 +32,7 @@ from scratchgan.metrics.metric import Metric, Setting, Source
 
 HIDDEN = 128
 BATCH = 64
-STEPS = 1500
+STEPS = 800
 KEPT = 10_000
 
 

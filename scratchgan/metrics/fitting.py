@@ -14,7 +14,8 @@ from scratchgan.data.seeds import generator
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
-BATCH = 256                 # images at a time through a network that only answers
+BATCH = 256                 # images at a time through a network that only answers, at most,
+VALUES = 1 << 18            # and values of them: 256 images of 32x32, 1 of 256x256 in colour
 
 
 @contextmanager
@@ -68,9 +69,10 @@ def _orders(n: int, batch_size: int, epochs: int, random: np.random.Generator) -
 
 def answers(function: Callable[[Tensor], Tensor], images: np.ndarray) -> np.ndarray:
     """function(images) by batches, without a graph: (N, ...) in host memory."""
+    size = min(BATCH, max(1, VALUES // images[0].size))
     with no_grad():
-        return np.concatenate([backend.to_host(function(Tensor(images[i:i + BATCH]))._array)
-                               for i in range(0, len(images), BATCH)])
+        return np.concatenate([backend.to_host(function(Tensor(images[i:i + size]))._array)
+                               for i in range(0, len(images), size)])
 
 
 def accuracy(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:

@@ -7,9 +7,9 @@ share of each mode among the samples and p the data's, here 1 / 1,000 for each, 
 its digits. Lin et al. 2018 (PacGAN, arXiv 1712.04086) take 26,000 samples, which the data itself covers with
 1,000 modes and, from sampling alone, a KL of about 999 / 52,000 = 0.019.
 
-The classifier is the shipped one, right for about 98 % of digits, so that one in twenty triples lands on a
-neighbouring mode: figures compare with each other, and with papers only as far as their classifiers are
-alike.
+The classifier is the shipped one. It is wrong about one digit in a hundred, so about one triple in thirty
+lands on a neighbouring mode: figures compare with each other, and with papers only as far as their
+classifiers are alike.
 """
 from __future__ import annotations
 

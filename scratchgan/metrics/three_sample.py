@@ -13,8 +13,8 @@ Under the null hypothesis Z is N(0, 1) for large cells, and C_T has mean 0. C_T 
 underfitting: samples farther from the data than data is. Ties, which continuous distances do not have, count
 one half, and do not change the variance.
 
-One departure: beside C_T stands c_t_score = C_T / sqrt(sum_pi w_pi^2), w the weights above, which is N(0, 1)
-under the null whatever the cells; a single copy of the test at -3 or below is evidence.
+One departure: beside C_T stands c_t_score = C_T / sqrt(sum_pi w_pi^2), with w_pi the share of a cell in that
+average. It is N(0, 1) under the null whatever the number of cells: -3 or below is evidence of copying.
 """
 from __future__ import annotations
 
