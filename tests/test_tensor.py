@@ -406,7 +406,9 @@ def test_activations_are_finite_and_silent_at_1e4(name, dtype):
 
 @pytest.mark.parametrize(
     "name",
-    ["sigmoid", "logsigmoid", "softplus", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "rsqrt", "erf"],
+    [
+        *("sigmoid", "logsigmoid", "softplus", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "erf", "rsqrt"),
+    ],
 )
 @pytest.mark.parametrize("layout", ["C", "channels_last", "strided"])
 def test_large_arrays_go_in_blocks_to_the_same_result(name, layout):
@@ -431,6 +433,20 @@ def test_erf_is_accurate(dtype, tolerance):
     exact = np.array([math.erf(v) for v in x.tolist()])
     np.testing.assert_allclose(F.erf(sg.Tensor(x)).numpy(), exact, rtol=0, atol=tolerance)
     assert F.erf(sg.tensor([np.inf, -np.inf, np.nan], dtype=dtype)).isnan().tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "places, rows, length", [(10, 500, 3), (999, 500, 3), (7, 0, 3), (70000, 90, 1), (3, 500, 2)]
+)
+def test_gradients_of_repeated_rows_add_up(places, rows, length):
+    """Rows few, many, repeated rarely and often, indexed from either end."""
+    rng = np.random.default_rng(0)
+    index, g = rng.integers(-places, places, rows), rng.standard_normal((rows, length))
+    expected = np.zeros((places, length))
+    np.add.at(expected, (index,), g)
+    x = sg.zeros(places, length, dtype=np.float64, requires_grad=True)
+    (found,) = sg.grad(x[index], x, sg.Tensor(g))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-13, atol=1e-13)
 
 
 def test_import_is_cheap():

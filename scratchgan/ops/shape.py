@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from scratchgan.backend import xp
+import numpy as np
+
+from scratchgan.backend import on_host, xp
 from scratchgan.tensor import Op, Variadic
 
 
@@ -97,9 +99,49 @@ def scatter(x, *, index, shape):
         out = m.zeros(shape, dtype=x.dtype)
         out[index] = x
         return out
+    if on_host(x) and all(getattr(i, "ndim", 0) and i.dtype.kind in "iu" for i in index):
+        return _rows_added(x, index, shape)
     size = math.prod(shape)
     places = m.arange(size).reshape(shape)[index].reshape(-1)
     return m.bincount(places, weights=x.reshape(-1), minlength=size).astype(x.dtype).reshape(shape)
+
+
+OFTEN = 64  # rows for one place from which on elements are added one by one
+
+
+def _rows_added(x: np.ndarray, index: tuple, shape: tuple[int, ...]) -> np.ndarray:
+    """`scatter` for arrays of integers along the first axes, which are flattened to one."""
+    place = np.intp(0)
+    for i, n in zip(index, shape):
+        place = place * n + i % np.intp(n)
+    place, places, length = place.reshape(-1), *map(math.prod, (shape[: len(index)], shape[len(index) :]))
+    out, rows = np.zeros((places, length), dtype=x.dtype), x.reshape(place.size, length)
+    if length > 1 and _add_rounds(out, place, rows):
+        return out.reshape(shape)
+    elements = (place * length)[:, None] + np.arange(length)
+    np.add.at(out.reshape(-1), elements.reshape(-1), rows.reshape(-1))
+    return out.reshape(shape)
+
+
+def _add_rounds(out: np.ndarray, place: np.ndarray, rows: np.ndarray) -> bool:
+    """out[place[i]] += rows[i] in rounds, each with at most one row for a place; False where there would be
+    too many rounds.
+    """
+    order = _sorted(place, len(out))
+    place = place[order]
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    times = np.diff(first, append=place.size)
+    if times.max(initial=0) > OFTEN:
+        return False
+    nth = np.arange(place.size) - np.repeat(first, times)
+    for one in np.split(_sorted(nth, OFTEN), np.cumsum(np.bincount(nth))[:-1]):
+        out[place[one]] += rows[order[one]]
+    return True
+
+
+def _sorted(numbers: np.ndarray, limit: int) -> np.ndarray:
+    """The order that sorts numbers below `limit`; NumPy is ten times as fast with 16 bits."""
+    return numbers.astype(np.min_scalar_type(limit)).argsort(kind="stable")
 
 
 def _may_repeat(index: tuple) -> bool:
