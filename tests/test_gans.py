@@ -215,6 +215,17 @@ def test_presets_suit_the_data_and_yield_to_what_is_given():
     assert gans.configure("dcgan", data="digits").data == "digits"
 
 
+def test_presets_of_points_hold_for_an_npz_of_points(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, samples=np.zeros((5, 2), np.float32))
+    assert gans.configure("wgan_gp", data=str(path)).size is None
+    np.savez(path, samples=np.zeros((5, 8, 8), np.float32))
+    assert gans.configure("wgan_gp", data=str(path)).size == 32
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match="mine.npz"):
+        gans.configure("wgan_gp", data=str(path))
+
+
 @pytest.mark.parametrize("name, wrong, message", [
     ("gan", {"k": 0}, "k=0: expected a number of at least 1"),
     ("gan", {"g_widths": (8, 0)}, r"g_widths=\(8, 0\): expected numbers of at least 1"),

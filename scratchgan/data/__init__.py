@@ -15,12 +15,12 @@ from scratchgan.data.digits import digits, mnist5k
 from scratchgan.data.folder import load_folder
 from scratchgan.data.idx import load_idx
 from scratchgan.data.images import check_image_size
-from scratchgan.data.npz import load_npz
+from scratchgan.data.npz import load_npz, samples_shape
 from scratchgan.data.points import grid, ring, swissroll
 from scratchgan.data.stacked_mnist import stacked_mnist
 from scratchgan.errors import UserError
 
-__all__ = ["Batches", "DRAWN", "Dataset", "IMAGES", "Modes", "POINTS", "Spec", "load"]
+__all__ = ["DRAWN", "IMAGES", "POINTS", "Batches", "Dataset", "Modes", "Spec", "holds_points", "load"]
 
 IMAGES = {"mnist5k": mnist5k, "digits": digits, "stacked_mnist": stacked_mnist}
 DRAWN = ("stacked_mnist",)      # those of IMAGES that are put together by a seed
@@ -58,6 +58,14 @@ def _load_named(name: str, size: int | None, seed: int) -> Dataset:
     if name in POINTS:
         return POINTS[name](seed)
     return IMAGES[name](size, seed) if name in DRAWN else IMAGES[name](size)
+
+
+def holds_points(name_or_path: str) -> bool:
+    """Whether `load` would give points, not images; False too for what is no file. UserError for a damaged .npz.
+    """
+    if name_or_path in POINTS or not name_or_path.lower().endswith(".npz"):
+        return name_or_path in POINTS
+    return os.path.isfile(name_or_path) and len(samples_shape(name_or_path)) == 2
 
 
 def _is_idx(path: str) -> bool:

@@ -77,21 +77,39 @@ def _in_unit(path: str, images: np.ndarray) -> np.ndarray:
     raise UserError(f"{path}: images span [{low:g}, {high:g}], expected [0, 1], [-1, 1] or [0, 255]")
 
 
+def samples_shape(path: str) -> tuple[int, ...]:
+    """The shape of the array of samples, from its header alone. Raises UserError as `load_npz`."""
+    with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
+        return _checked_shape(path, archive, _keys(path, archive)[0])
+
+
 def _read_arrays(path: str) -> tuple[np.ndarray, np.ndarray | None]:
     with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        labels = next((key for key in LABEL_KEYS if key in keys), None)
-        others = [key for key in keys if key not in LABEL_KEYS]
-        samples = others[0] if len(others) == 1 else next((key for key in SAMPLE_KEYS if key in keys), None)
-        if samples is None:
-            raise UserError(f"{path}: holds {', '.join(keys[:8]) or 'no arrays'}, "
-                            f"expected samples under {', '.join(SAMPLE_KEYS)}, or one array alone")
+        samples, labels = _keys(path, archive)
         return (read_member(path, archive, samples),
                 None if labels is None else read_member(path, archive, labels))
 
 
+def _keys(path: str, archive: zipfile.ZipFile) -> tuple[str, str | None]:
+    """The names of the samples and of the labels."""
+    keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    labels = next((key for key in LABEL_KEYS if key in keys), None)
+    others = [key for key in keys if key not in LABEL_KEYS]
+    samples = others[0] if len(others) == 1 else next((key for key in SAMPLE_KEYS if key in keys), None)
+    if samples is None:
+        raise UserError(f"{path}: holds {', '.join(keys[:8]) or 'no arrays'}, "
+                        f"expected samples under {', '.join(SAMPLE_KEYS)}, or one array alone")
+    return samples, labels
+
+
 def read_member(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
     """One array, allocated once its header agrees with the archive, and the archive with the file's size."""
+    _checked_shape(path, archive, key)
+    with archive.open(f"{key}.npy") as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _checked_shape(path: str, archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
     entry = archive.getinfo(f"{key}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError(f"{path}: {key} has zip compression {entry.compress_type}, expected none or deflate")
@@ -107,5 +125,4 @@ def read_member(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
         expected, held = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
         if expected != held:
             raise UserError(f"{path}: {key} is {dtype} {shape}: expected {expected} bytes, found {held}")
-    with archive.open(entry) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)
+    return shape

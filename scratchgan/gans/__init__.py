@@ -12,6 +12,7 @@ import difflib
 from importlib import import_module
 from typing import Any
 
+from scratchgan.data import holds_points
 from scratchgan.errors import UserError
 
 CLASSES = {"gan": "GAN", "dcgan": "DCGAN", "wgan_gp": "WGANGP"}     # file: the class in it
@@ -40,8 +41,9 @@ def get(name: str) -> type:
 
 
 def configure(name: str, **given: Any) -> Any:
-    """The Config of a GAN for the data named in `given` or else its own: the GAN's `presets` for that data,
-    under what is given."""
+    """The Config of a GAN for the data in `given` or else its own: the GAN's `presets` for that data by name,
+    or for "points", under what is given."""
     gan = get(name)
-    preset = gan.presets.get(given.get("data", gan.config_class.data), {})
+    wanted = given.get("data", gan.config_class.data)
+    preset = gan.presets.get("points" if holds_points(wanted) else wanted, {})
     return gan.config_class(**{**preset, **given})

@@ -68,8 +68,8 @@ class DCGAN(Sampler):
     """Both players, their optimisers, and the training of section 4. `streams` become the default ones, from
     which layers draw."""
     config_class = Config
-    presets: ClassVar[dict[str, dict]] = {"digits": {"size": 16},   # at 8x8, D would have one hidden layer
-                                          **dict.fromkeys(("ring", "grid", "swissroll"), {"size": None})}
+    # Digits of 8 x 8 would leave D one hidden layer; points are refused for their shape, not for a size.
+    presets: ClassVar = {"digits": {"size": 16}, "points": {"size": None}}
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class GAN(Sampler):
     """Both players, their optimisers, and Algorithm 1. `streams` become the default ones, from which layers
     draw."""
     config_class = Config
-    presets = dict.fromkeys(("ring", "grid", "swissroll"), POINTS)
+    presets: ClassVar = {"points": POINTS}
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)

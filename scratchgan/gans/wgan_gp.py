@@ -104,7 +104,7 @@ class WGANGP(Sampler):
     """Generator and critic, their optimisers, and Algorithm 1. `streams` become the default ones, from which
     layers draw."""
     config_class = Config
-    presets: ClassVar = {"digits": {"size": 16}, **dict.fromkeys(("ring", "grid", "swissroll"), POINTS)}
+    presets: ClassVar = {"digits": {"size": 16}, "points": POINTS}
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
