@@ -31,7 +31,7 @@ def settings_of(name: str) -> list[str]:
 def _gan_line(name: str) -> str:
     """The name and the first paragraph of the GAN's file, which cites the paper."""
     paragraph = inspect.getdoc(inspect.getmodule(gans.get(name))).split("\n\n")[0]
-    return f"  {name:<10} {' '.join(paragraph.split())}"
+    return f"  {name:<14} {' '.join(paragraph.split())}"
 
 
 def _shown(default: object) -> str:
@@ -46,7 +46,7 @@ def _data_line(name: str) -> str:
     spec = dataset.spec
     kind = "x".join(map(str, spec.shape)) + (" images" if len(spec.shape) == 3 else "-D points")
     classes = f", {spec.classes} classes" if spec.classes else ""
-    return f"  {name:<10} {len(dataset)} {kind} in [{spec.low:g}, {spec.high:g}]{classes}"
+    return f"  {name:<14} {len(dataset)} {kind} in [{spec.low:g}, {spec.high:g}]{classes}"
 
 
 def _metric_line(name: str) -> str:
