@@ -7,7 +7,7 @@ the intermediate results never leave the cache, and only the arguments and the r
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from inspect import Signature, signature
 from itertools import pairwise
 
@@ -49,6 +49,48 @@ def times(slope: Callable) -> Callable:
     g, *_ = signature(vjp).parameters.values()
     vjp.__signature__ = Signature([g, *signature(slope).parameters.values()])
     return in_blocks(vjp)
+
+
+def in_rows(formula: Callable) -> Callable:
+    """Make `formula(x, *others, axis=..., **settings)`, whose rows along the first axis have nothing to do with
+    one another as long as `axis` does not name it, run on blocks of rows where x is a large host array.
+
+    `others` are arrays with as many rows as x.
+    """
+
+    @wraps(formula)
+    def run(x, *others, axis, **settings):
+        compute = partial(formula, axis=axis, **settings)
+        if type(x) is not np.ndarray or x.size < LARGE or 0 in axis:
+            return compute(x, *others)
+        n = len(x)
+        one = compute(x[:1], *[a[:1] for a in others])
+        result = np.empty_like(one, shape=(n, *one.shape[1:]))
+        step = max(1, BLOCK * n // x.size)
+
+        def work(part: slice) -> None:
+            for start in range(part.start, part.stop, step):
+                rows = slice(start, min(start + step, part.stop))
+                result[rows] = compute(x[rows], *[a[rows] for a in others])
+
+        parallel(n, work)
+        return result
+
+    return run
+
+
+def sum_of_blocks(x: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
+    """The sum over these axes, the first among them, each kept with size 1: of blocks of rows, then of those."""
+    step = max(1, BLOCK * len(x) // x.size)
+    starts = range(0, len(x), step)
+    parts = [None] * len(starts)
+
+    def work(part: slice) -> None:
+        for i in range(part.start, part.stop):
+            parts[i] = x[starts[i] : starts[i] + step].sum(axis=axis, keepdims=True)
+
+    parallel(len(parts), work)
+    return np.sum(parts, axis=0, dtype=np.float64).astype(x.dtype)
 
 
 def _operands(x: np.ndarray, others: tuple) -> list | None:

@@ -64,7 +64,8 @@ def smooth_absolute_error(a, b, *, beta: float):
     """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere."""
     d = abs(a - b)
     inner = xp(d).minimum(d, beta)
-    return inner * (d - 0.5 * inner) * (1 / beta)
+    loss = inner * (d - 0.5 * inner)
+    return loss if beta == 1 else loss * (1 / beta)
 
 
 # Their derivatives in a times g; the sign turns for b.

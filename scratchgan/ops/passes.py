@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 LINE = 64  # bytes of a cache line
+NOT_IN_PLACE = (np.sign,)  # eight times as slow where it writes over what it reads
 BETWEEN_ARRAYS = (np.maximum, np.minimum)  # have vector instructions for two arrays, not for a number
 
 
@@ -72,9 +73,9 @@ class Program:
         for call in calls:
             inputs = [self._input(a, call, place) for a in call.inputs]
             done = {p for n, p in place.items() if last.get(n) is call and p >= self._first}
-            free += sorted(done)
-            target = self._first if call is result else self._target(call.dtype, free)
-            free = [p for p in free if p != target]
+            usable = free if call.function in NOT_IN_PLACE else [*free, *sorted(done)]
+            target = self._first if call is result else self._target(call.dtype, usable)
+            free = [p for p in [*free, *sorted(done)] if p != target]
             place[call.number] = target
             self.steps.append((call.function, inputs, target))
             self.ignored.update(call.ignored)

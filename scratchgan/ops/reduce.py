@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from scratchgan.backend import xp
+from scratchgan.backend import on_host, xp
+from scratchgan.ops.blocks import LARGE, in_blocks, in_rows, sum_of_blocks
 from scratchgan.ops.dtypes import floating
 from scratchgan.ops.elementwise import absolute, exp, power_of, sign, where
 from scratchgan.ops.shape import reshape
@@ -30,7 +31,11 @@ def _repeated(g, shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool):
 
 
 @Op
+@in_rows
 def sum(x, *, axis, keepdims):
+    if on_host(x) and x.size >= LARGE and x.dtype.kind == "f" and 0 in axis:
+        total = sum_of_blocks(x, axis)
+        return total if keepdims else total.squeeze(axis)
     return x.sum(axis=axis, keepdims=keepdims)
 
 
@@ -38,7 +43,7 @@ def sum(x, *, axis, keepdims):
 def mean(x, *, axis, keepdims):
     """Not a number where there is nothing to average."""
     x, n = floating(x), _count(x.shape, axis)
-    return x.sum(axis=axis, keepdims=keepdims) * (1 / n if n else math.nan)
+    return sum(x, axis=axis, keepdims=keepdims) * (1 / n if n else math.nan)
 
 
 @Op
@@ -81,11 +86,13 @@ std.vjp(x=_std_x)
 
 
 @Op
+@in_rows
 def amax(x, *, axis, keepdims):
     return x.max(axis=axis, keepdims=keepdims)
 
 
 @Op
+@in_rows
 def amin(x, *, axis, keepdims):
     return x.min(axis=axis, keepdims=keepdims)
 
@@ -133,6 +140,7 @@ def _finite_max(x, axis: tuple[int, ...]):
 
 
 @Op
+@in_rows
 def logsumexp(x, *, axis, keepdims):
     """log sum e^x."""
     m, x = xp(x), floating(x)
@@ -143,29 +151,37 @@ def logsumexp(x, *, axis, keepdims):
 
 
 @Op
+@in_rows
 def softmax(x, *, axis):
     """e^x / sum e^x."""
     x = floating(x)
     e = xp(x).exp(x - _finite_max(x, axis))
-    e /= e.sum(axis=axis, keepdims=True)
+    e *= 1 / e.sum(axis=axis, keepdims=True)
     return e
 
 
 @Op
+@in_rows
 def log_softmax(x, *, axis):
     """x - log sum e^x."""
     m, x = xp(x), floating(x)
     below = x - _finite_max(x, axis)
-    return below - m.log(m.exp(below).sum(axis=axis, keepdims=True))
+    below -= m.log(m.exp(below).sum(axis=axis, keepdims=True))
+    return below
+
+
+@in_blocks
+def _shared(g, x, out):
+    return g * exp(x - out)
 
 
 logsumexp.vjp(
-    x=lambda g, x, out, shape, axis, keepdims: (
-        _repeated(g, shape, axis, keepdims) * exp(x - _repeated(out, shape, axis, keepdims))
+    x=lambda g, x, out, shape, axis, keepdims: _shared(
+        _repeated(g, shape, axis, keepdims), x, _repeated(out, shape, axis, keepdims)
     )
 )
-softmax.vjp(x=lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True)))
-log_softmax.vjp(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
+softmax.vjp(x=in_rows(lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True))))
+log_softmax.vjp(x=in_rows(lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True)))
 
 
 # Norms
