@@ -16,9 +16,10 @@ from scratchgan import backend, inplace
 from scratchgan.backend import xp
 from scratchgan.errors import UserError
 from scratchgan.nn.module import Module, as_array, overwrite, zero_grad
+from scratchgan.ops import passes
 from scratchgan.tensor import Tensor
 
-PIECE = 1 << 15             # elements: the six arrays of an Adam piece together fit a second-level cache
+PIECE = 1 << 16             # elements: a piece's arrays stay in the cache, and a thread is busy for a while
 WORTH_THREADS = 1 << 17     # elements below which handing work to a thread costs more than it saves
 
 Rule = Callable[..., None]
@@ -338,15 +339,17 @@ def cut(rule: Rule, p, g, averages: list) -> list[Piece]:
     if p.size <= PIECE or not (backend.on_host(p) and p.flags.c_contiguous):
         return [Piece(rule, p, g, averages)]
     p, g, *averages = (a.reshape(-1) for a in (p, g, *averages))
-    spans = [slice(i, i + PIECE) for i in range(0, p.size, PIECE)]
+    line = -passes.address(p) % passes.LINE // p.itemsize       # where the first cache line begins
+    spans = [slice(0, line), *(slice(i, i + PIECE) for i in range(line, p.size, PIECE))]
     return [Piece(rule, p[s], g[s], [a[s] for a in averages]) for s in spans]
 
 
 def run(pieces: list[Piece], weight_decay: float = 0.0, maximize: bool = False) -> None:
     """p <- p + what the rule leaves in u, for every piece; by several threads where there is much to do."""
     def work(part: slice) -> None:
+        memory: dict[Any, list] = {}
         for rule, p, g, averages in pieces[part]:
-            u, t = xp(p).empty_like(p), xp(p).empty_like(p)
+            u, t = scratch(p, memory)
             if maximize:
                 g = -g
             if weight_decay:
@@ -360,6 +363,15 @@ def run(pieces: list[Piece], weight_decay: float = 0.0, maximize: bool = False) 
         backend.parallel(len(pieces), work)
     else:
         work(slice(None))
+
+
+def scratch(p, memory: dict) -> list:
+    """Two arrays like p. Those for pieces begin with a cache line and serve one piece after the other."""
+    if not backend.on_host(p) or p.ndim != 1 or not PIECE // 16 <= p.size <= PIECE:
+        return [xp(p).empty_like(p), xp(p).empty_like(p)]
+    if p.dtype not in memory:
+        memory[p.dtype] = [passes.aligned((PIECE,), p.dtype) for _ in range(2)]
+    return [a[:p.size] for a in memory[p.dtype]]
 
 
 class EMA:

@@ -52,8 +52,8 @@ def times(slope: Callable) -> Callable:
 
 
 def in_rows(formula: Callable) -> Callable:
-    """Make `formula(x, *others, axis=..., **settings)`, whose rows along the first axis have nothing to do with
-    one another as long as `axis` does not name it, run on blocks of rows where x is a large host array.
+    """Make `formula(x, *others, axis=..., **settings)`, whose rows along the first axis have nothing to do
+    with one another as long as `axis` does not name it, run on blocks of rows where x is a large host array.
 
     `others` are arrays with as many rows as x.
     """
@@ -80,7 +80,7 @@ def in_rows(formula: Callable) -> Callable:
 
 
 def sum_of_blocks(x: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
-    """The sum over these axes, the first among them, each kept with size 1: of blocks of rows, then of those."""
+    """The sum over these axes, the first among them, each kept with size 1: of blocks, then of their sums."""
     step = max(1, BLOCK * len(x) // x.size)
     starts = range(0, len(x), step)
     parts = [None] * len(starts)
