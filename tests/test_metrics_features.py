@@ -44,15 +44,10 @@ def test_the_shipped_file_is_small():
     assert features.WEIGHTS.stat().st_size < 400_000
 
 
-@pytest.mark.parametrize("size, least", [(32, 0.98), (56, 0.97), (16, 0.94)])
+@pytest.mark.parametrize("size, least", [(32, 0.98), (56, 0.98), (16, 0.97)])
 def test_other_sizes_are_read_too(held_out, size, least):
     resized = data.load("mnist5k", size=size).split(0.1, seed=0)[1]
     assert np.mean(features.classifier().labels(resized.get(np.arange(500))) == held_out.labels) >= least
-
-
-def test_another_hand_and_size_is_read_too():
-    other = data.load("digits")
-    assert np.mean(features.classifier().labels(other.get(np.arange(len(other)))) == other.labels) > 0.8
 
 
 def test_probabilities_are_distributions_over_the_labels(digits):
@@ -236,7 +231,6 @@ def test_a_generator_that_lacks_half_the_classes_gets_half(sides):
 
 
 def test_unlabelled_digits_are_labelled_by_the_classifier(sides):
-    """From the held-out side, which the classifier did not learn from."""
     found = score(sides, lambda train, rows: train.get(rows), lambda train, rows: None)
     assert found["cas"] > 0.85 and abs(found["cas_gap"]) < 0.03
 
