@@ -1,10 +1,11 @@
-"""`python -m bench [engine|ops|steps|memory ...] [--quick] [--only WORD]`: print the tables, write them to
+"""`python -m bench [engine|ops|steps|memory|logging ...] [--quick] [--only WORD]`: print the tables, write them to
 bench/results.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 
 from bench import timing
@@ -14,12 +15,13 @@ TITLES = {
     "ops": "op, forward + backward",
     "steps": "training step",
 }
+OWN_TABLES = ["memory", "logging"]  # modules with tables of their own: measure(only), show, save
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "tables", nargs="*", metavar="table", help="engine, ops, steps, memory (default: all)"
+        "tables", nargs="*", metavar="table", help="engine, ops, steps, memory, logging (default: all)"
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds; nothing is written to bench/results"
@@ -28,10 +30,11 @@ def main() -> int:
         "--only", default="", metavar="WORD", help="only rows whose name contains WORD; nothing is written"
     )
     args = parser.parse_args()
-    tables = args.tables or [*TITLES, "memory"]
-    unknown = [t for t in tables if t not in [*TITLES, "memory"]]
+    known = [*TITLES, *OWN_TABLES]
+    tables = args.tables or known
+    unknown = [t for t in tables if t not in known]
     if unknown:
-        parser.error(f"table {unknown[0]!r} is unknown: expected {', '.join(TITLES)} or memory")
+        parser.error(f"table {unknown[0]!r} is unknown: expected some of {', '.join(known)}")
     timing.same_threads()
     for key, value in timing.environment().items():
         print(f"{key:>8}: {value}")
@@ -41,12 +44,11 @@ def main() -> int:
 
 
 def _run(table: str, quick: bool, only: str) -> None:
-    if table == "memory":
-        from bench import memory
-
-        rows = memory.measure(only)
-        memory.show(rows)
-        write = memory.save
+    if table in OWN_TABLES:
+        module = importlib.import_module(f"bench.{table}")
+        rows = module.measure(only)
+        module.show(rows)
+        write = module.save
     else:
         rows = _measured(table, timing.QUICK if quick else timing.FULL, only)
         timing.show(TITLES[table], rows)

@@ -151,7 +151,7 @@ def _add_train(commands) -> None:
     parser.add_argument("--eval-every", type=_integer, metavar="N",
                         help="steps between evaluations of the averaged generator (default 0: none)")
     parser.add_argument("--eval-metrics", type=_names, metavar="NAME,...",
-                        help="what to evaluate (default: modes for a mixture, fid otherwise)")
+                        help="what to evaluate (default: modes for a mixture, fid for images)")
     parser.add_argument("--tensorboard", action="store_true", default=None,
                         help="write TensorBoard event files to the run folder too")
 

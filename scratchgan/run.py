@@ -210,7 +210,7 @@ def start(plan: Plan, folder: Path) -> Run:
     if folder.exists() and (not folder.is_dir() or storage.entries(folder)):
         raise UserError(f"{folder}: exists already; continue it with --resume, "
                         "or choose another folder with --out")
-    run = Run(plan, folder)
+    run = _evaluable(Run(plan, folder))
     storage.make_folder(folder)
     try:
         storage.write_atomically(folder / "config.json", plan.to_json())
@@ -235,11 +235,19 @@ def resume(folder: Path, changes: Mapping[str, Any], config_changes: Mapping[str
     config.json follows."""
     plan = read_plan(folder)
     config = dataclasses.replace(plan.config, **config_changes)
-    run = Run(dataclasses.replace(plan, config=config, **changes), folder)
+    run = _evaluable(Run(dataclasses.replace(plan, config=config, **changes), folder))
     if checkpoint.exists(folder / "checkpoint"):
         run.restore()
     if run.plan != plan:
         storage.write_atomically(folder / "config.json", run.plan.to_json())
+    return run
+
+
+def _evaluable(run: Run) -> Run:
+    """`run`, once the metrics that it is to be evaluated with are found to suit it."""
+    if run.plan.eval_every:
+        from scratchgan.diagnosis import evaluation     # metrics are many files: only where they are asked for
+        evaluation.check(run)
     return run
 
 

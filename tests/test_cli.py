@@ -101,6 +101,7 @@ def test_train_then_sample(command, shape, capsys, recwarn):
     assert run(*command, "--steps", "3", "--out", "a") == 0
     assert "3 steps done" in capsys.readouterr().out
     assert sorted(p.name for p in Path("a").iterdir()) == [
+        "alarms.jsonl",
         "checkpoint",
         "config.json",
         "losses.png",

@@ -132,6 +132,7 @@ def test_a_run_leaves_everything_that_it_says(tmp_path):
     assert train(run) is None
     folder = run.folder
     assert storage.entries(folder) == [
+        "alarms.jsonl",
         "checkpoint",
         "config.json",
         "losses.png",

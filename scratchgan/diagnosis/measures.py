@@ -9,8 +9,8 @@
                     Euclidean norm of the gradient that the player's last update used, all weights together
     update_ratio_d, update_ratio_g
                     ||w' - w|| / ||w|| of all weights of the player over the step (all of D's updates in it)
-    diversity       mean distance of two samples of the averaged G over that of two examples, in features:
-                    1 for samples as different from each other as examples are, 0 where all are the same
+    diversity       mean distance of two of COMPARED samples of the averaged G over that of two examples, in
+                    features: 1 for samples as different from each other as examples are, 0 for all the same
     steps_per_s     since the line before that has it, pictures and checkpoints included
 
 Networks are looked at in evaluation mode, and noise follows from the seed alone: neither a random stream of
@@ -27,7 +27,8 @@ from scratchgan.backend import Streams, xp
 from scratchgan.data import Dataset
 from scratchgan.data.seeds import generator
 
-SHOWN = 128         # samples of each kind
+SHOWN = 128         # samples of each kind, for the logits
+COMPARED = 64       # of those, for the diversity
 EDGE = 16           # images are halved down to this, for the features
 
 
@@ -42,7 +43,7 @@ class Measures:
         sides = {"real": train_data, "held_out": held_out_data}
         self.examples = {name: _some(side, seed) for name, side in sides.items() if side is not None}
         self.features = _features(train_data.spec.shape)
-        self.real_distance = mean_distance(self.features(self.examples["real"]))
+        self.real_distance = mean_distance(self.features(self.examples["real"][:COMPARED]))
         self.before: dict[str, list] = {}
 
     def before_step(self) -> None:
@@ -55,7 +56,7 @@ class Measures:
         return {**self._logits(), **self._gradients(), **self._updates(), **self._diversity()}
 
     def _logits(self) -> dict[str, float]:
-        shown = {**self.examples, "fake": self._samples(averaged=False)}
+        shown = {**self.examples, "fake": self._samples(SHOWN, averaged=False)}
         logits = {name: self.gan.logits(x).astype(np.float64) for name, x in shown.items()}
         means = {f"logit_{name}": float(values.mean()) for name, values in logits.items()}
         if "held_out" in logits:
@@ -79,13 +80,13 @@ class Measures:
     def _diversity(self) -> dict[str, float]:
         if self.real_distance == 0:
             return {}
-        samples = self._samples(averaged=True)
+        samples = self._samples(COMPARED, averaged=True)
         if not np.isfinite(samples).all():
             return {"diversity": float("nan")}
         return {"diversity": mean_distance(self.features(samples)) / self.real_distance}
 
-    def _samples(self, averaged: bool) -> np.ndarray:
-        return self.gan.sample(SHOWN, Streams(self.seed)["diagnosis"], averaged=averaged)
+    def _samples(self, n: int, averaged: bool) -> np.ndarray:
+        return self.gan.sample(n, Streams(self.seed)["diagnosis"], averaged=averaged)
 
 
 def norm(arrays: list) -> float:

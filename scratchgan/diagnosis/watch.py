@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 
-from scratchgan.data import Dataset
 from scratchgan.diagnosis.measures import Measures
-from scratchgan.measure import Generated, measure
-from scratchgan.metrics import Setting
 from scratchgan.run import Run
 
 
@@ -31,7 +28,8 @@ class Watch:
         if _due(plan.log_every, step):
             scalars |= {**self.measures.after_step(), "steps_per_s": self._pace()}
         if _due(plan.eval_every, step):
-            scalars |= evaluation(self.run)
+            from scratchgan.diagnosis import evaluation     # metrics are many files: only where asked for
+            scalars |= evaluation.evaluate(self.run)
         return scalars
 
     def _pace(self) -> float:
@@ -42,16 +40,3 @@ class Watch:
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def default_metrics(dataset: Dataset) -> tuple[str, ...]:
-    """What is evaluated unless named: modes for a mixture, the Frechet distance otherwise."""
-    return ("modes",) if dataset.modes is not None else ("fid",)
-
-
-def evaluation(run: Run) -> dict[str, float]:
-    """The figures of one draw of the averaged generator's samples, by "eval/FIGURE"."""
-    setting = Setting(run.train_data, run.held_out_data, run.gan, run.plan.seed)
-    names = run.plan.eval_metrics or default_metrics(run.dataset)
-    figures = measure(Generated(run.gan, run.plan.seed), setting, names, draws=1, progress=False)
-    return {f"eval/{figure.name}": figure.mean for figure in figures}
