@@ -285,7 +285,7 @@ def pad(input, pad: Sequence[int], mode: str = "constant", value: float | None =
     pad = spread((pad,))
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ValueError(f"pad: pad is {pad}, expected two numbers for each of at most {input.ndim} axes")
-    if mode != "constant" and (mode not in _BORDERS or value is not None):
+    if mode != "constant" and (mode not in _LARGEST or value is not None):
         raise ValueError(
             f"pad: mode is {mode!r} and value {value}, "
             "expected 'constant', 'reflect', 'replicate' or 'circular', "
@@ -303,31 +303,16 @@ def pad(input, pad: Sequence[int], mode: str = "constant", value: float | None =
             if any(map(any, widths))
             else input
         )
-    for axis, (before, after) in enumerate(widths):
-        if before or after:
-            left, right = _BORDERS[mode](input, axis, before, after)
-            input = ops.cat(left, input, right, axis=axis)
-    return input
+    for (before, after), n in zip(widths, input.shape):
+        if max(before, after) > _LARGEST[mode](n):
+            raise ValueError(
+                f"pad: borders of {before} and {after} elements ({mode}) need a longer axis, found size {n}"
+            )
+    return ops.extend(input, widths=tuple(widths), mode=mode) if any(map(any, widths)) else input
 
 
-def _reflected(x, axis: int, before: int, after: int) -> tuple:
-    n = x.shape[axis]
-    if max(before, after) >= n:
-        raise ValueError(
-            f"pad: reflecting {max(before, after)} elements needs an axis longer than that, found size {n}"
-        )
-    return flip(narrow(x, axis, 1, before), axis), flip(narrow(x, axis, n - 1 - after, after), axis)
-
-
-def _replicated(x, axis: int, before: int, after: int) -> tuple:
-    def border(at: int, times: int):
-        return expand_to(narrow(x, axis, at, 1), shape=(*x.shape[:axis], times, *x.shape[axis + 1 :]))
-
-    return border(0, before), border(x.shape[axis] - 1, after)
-
-
-def _wrapped(x, axis: int, before: int, after: int) -> tuple:
-    return narrow(x, axis, x.shape[axis] - before, before), narrow(x, axis, 0, after)
-
-
-_BORDERS = {"reflect": _reflected, "replicate": _replicated, "circular": _wrapped}
+_LARGEST = {  # the widest border of an axis of size n
+    "reflect": lambda n: max(0, n - 1),
+    "replicate": lambda n: math.inf if n else 0,
+    "circular": lambda n: n,
+}

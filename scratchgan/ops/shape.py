@@ -170,6 +170,10 @@ setitem.vjp(x=lambda g, index: setitem(g, 0, index=index), value=lambda g, index
 @Op
 def pad(x, *, widths, value):
     """x with widths[i] = (before, after) elements of `value` around its axis i, in x's memory order."""
+    return _surrounded(x, widths, value)
+
+
+def _surrounded(x, widths, value):
     shape = tuple(n + sum(w) for n, w in zip(x.shape, widths))
     order = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
     out = xp(x).full([shape[axis] for axis in order], value, dtype=x.dtype).transpose(inverse(order))
@@ -183,3 +187,56 @@ def inside(widths, shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 pad.vjp(x=lambda g, shape, widths: getitem(g, index=inside(widths, shape)))
+
+
+@Op
+def extend(x, *, widths, mode):
+    """x with borders of widths[i] = (before, after) around its axis i that repeat what is in x.
+
+    `mode` says what: "reflect" the elements next to the edge without the edge, outwards; "replicate" the
+    edge; "circular" the elements next to the opposite edge.
+    """
+    out = _surrounded(x, widths, 0)
+    for border, source in _borders(widths, x.shape, mode):
+        out[border] = out[source]
+    return out
+
+
+@Op
+def fold_borders(y, *, widths, mode):
+    """The adjoint of `extend`: borders added to what they repeat, and cut off."""
+    y = y.copy(order="K")
+    shape = tuple(n - sum(w) for n, w in zip(y.shape, widths))
+    for border, source in reversed(_borders(widths, shape, mode)):
+        part = y[border]
+        if mode == "replicate":
+            part = part.sum(axis=len(border) - 1, keepdims=True)
+        y[source] += part
+    return y[inside(widths, shape)]
+
+
+def _borders(widths, shape: tuple[int, ...], mode: str) -> list[tuple[tuple, tuple]]:
+    """Each border and what it repeats, places in the extended array; later axes repeat the borders of earlier
+    ones too.
+    """
+    found = []
+    for axis, ((before, after), n) in enumerate(zip(widths, shape)):
+        end, everything = before + n, (slice(None),) * axis
+        sources = {
+            "reflect": (_backwards(before + 1, before), _backwards(end - 1 - after, after)),
+            "replicate": (slice(before, before + 1), slice(end - 1, end)),
+            "circular": (slice(n, n + before), slice(before, before + after)),
+        }[mode]
+        for border, source in zip((slice(0, before), slice(end, end + after)), sources):
+            if border.start != border.stop:
+                found.append(((*everything, border), (*everything, source)))
+    return found
+
+
+def _backwards(start: int, count: int) -> slice:
+    """The places start + count - 1, ..., start."""
+    return slice(start + count - 1, start - 1 if start else None, -1)
+
+
+extend.vjp(x=lambda g, widths, mode: fold_borders(g, widths=widths, mode=mode))
+fold_borders.vjp(y=lambda g, widths, mode: extend(g, widths=widths, mode=mode))
