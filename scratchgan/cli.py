@@ -153,7 +153,8 @@ def _add_train(commands) -> None:
     parser.add_argument("--eval-metrics", type=_names, metavar="NAME,...",
                         help="what to evaluate (default: modes for a mixture, fid for images)")
     parser.add_argument("--tensorboard", action="store_true", default=None,
-                        help="write TensorBoard event files to the run folder too")
+                        help="write event files to RUN/tensorboard/, too (to look at them: pip install "
+                             "tensorboard)")
 
 
 def _add_sample(commands) -> None:
