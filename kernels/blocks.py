@@ -11,9 +11,7 @@ from collections.abc import Callable
 
 from scratchgan.backend import on_host, parallel
 
-BLOCK = (
-    1 << 16
-)  # numbers per block: 256 KiB of float32, so that three or four arrays' blocks fit the L2 cache
+BLOCK = 1 << 17  # numbers per block: with fewer, threads wait for one another after every pass
 
 
 def blocks(a) -> list[slice]:
