@@ -31,6 +31,7 @@ OF_IMAGES = ("fid", "kid", "precision_recall", "density_coverage")
 OF_GREY_IMAGES = ("fid", "kid", "is", "precision_recall", "density_coverage")
 OF_MIXTURES = ("modes", "precision_recall", "density_coverage")
 OF_POINTS = ("kid", "precision_recall", "density_coverage")
+OF_HELD_OUT = ("memorisation",)         # besides, where it is known what was held out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +62,14 @@ class Request:
             metrics.get(name)
 
 
-def default_metrics(dataset: Dataset) -> tuple[str, ...]:
-    """Names of the metrics for such data, where none are asked for."""
+def default_metrics(dataset: Dataset, held_out: bool) -> tuple[str, ...]:
+    """Names of the metrics for such data, with data held out from training or without, where none are asked
+    for."""
     if len(dataset.spec.shape) == 3:
-        return OF_GREY_IMAGES if dataset.spec.shape[0] == 1 else OF_IMAGES
-    return OF_POINTS if dataset.modes is None else OF_MIXTURES
+        names = OF_GREY_IMAGES if dataset.spec.shape[0] == 1 else OF_IMAGES
+    else:
+        names = OF_POINTS if dataset.modes is None else OF_MIXTURES
+    return names + OF_HELD_OUT if held_out else names
 
 
 def evaluate(request: Request) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def _check_shape(path: str | Path, spec: Spec, real: Dataset) -> None:
 def _evaluated(request: Request, source_of: Callable[[int], Source], train: Dataset, held_out: Dataset | None,
                gan: Any, facts: dict[str, Any], most: int | None = None) -> dict[str, Any]:
     """Measure `source_of(n)`; n, where it is left open, is at most `most`."""
-    names = request.metrics or default_metrics(train)
+    names = request.metrics or default_metrics(train, held_out is not None)
     if held_out is None:
         for name in names:
             if "held_out" in metrics.get(name).sources:

@@ -137,6 +137,12 @@ def test_mean_and_deviation_are_of_the_draws():
     assert gap.better == "lower" and count.values == count.floor == [100] * 4
 
 
+def test_each_draw_has_noise_of_its_own():
+    source = Generated(Counting())
+    first, second, again = (np.concatenate([b for b, _ in source.batches(i, 300)])[:, 1] for i in (0, 1, 0))
+    assert len(first) == 300 and (first == again).all() and (first != second).all()
+
+
 def test_each_extractor_runs_once_a_batch_whatever_the_metrics():
     calls = []
 
@@ -350,5 +356,7 @@ def test_an_extractor_of_ones_own():
 
 def test_every_default_metric_exists():
     names = {*evaluate.OF_IMAGES, *evaluate.OF_GREY_IMAGES, *evaluate.OF_MIXTURES, *evaluate.OF_POINTS}
-    assert names <= set(metrics.names())
-    assert evaluate.default_metrics(data.load("ring")) == evaluate.OF_MIXTURES
+    assert names | {*evaluate.OF_HELD_OUT} <= set(metrics.names())
+    ring = data.load("ring")
+    assert evaluate.default_metrics(ring, False) == evaluate.OF_MIXTURES
+    assert evaluate.default_metrics(ring, True) == evaluate.OF_MIXTURES + evaluate.OF_HELD_OUT
