@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scratchgan import cli, data, gans, html_report, report, snapshots
+from scratchgan import cli, data, evaluate, gans, html_report, report, snapshots
 from scratchgan.errors import UserError
 from scratchgan.html_report import figures, pictures
 from scratchgan.html_report.mathml import math
@@ -71,8 +71,8 @@ class Elements(HTMLParser):
         return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in wanted.items())]
 
 
-def reported(folder: str) -> Elements:
-    assert cli.main(["report", folder, "--out", "r.html"]) == 0
+def reported(folder: str, *arguments: str) -> Elements:
+    assert cli.main(["report", folder, "--out", "r.html", *arguments]) == 0
     elements = Elements(Path("r.html").read_text("utf-8"))
     assert not elements.open, "elements stay open"
     return elements
@@ -129,14 +129,19 @@ def test_the_same_run_gives_the_same_report(runs):
     assert Path("r.html").read_bytes() == first
 
 
-def test_figures_of_the_evaluation_stand_in_it(runs):
+def test_figures_of_the_evaluation_stand_in_it(runs, monkeypatch):
     figure = {"metric": "fid", "figure": "fid", "better": "lower", "value": 3.25, "deviation": 0.5,
               "floor": 1.5, "floor_deviation": 0.25, "n": 100, "reference": 900}
     document = {"figures": [figure], "draws": 3, "draws_are": "each with new noise", "data": "digits",
                 "features": "digits", "seed": 0}
-    Path("digits/evaluation.json").write_text(json.dumps(document))
-    page = reported("digits")
-    assert "3.25 ± 0.5" in page.text and "1.5 ± 0.25" in page.text and "Not computed" not in page.text
+    asked = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda request: asked.append(request.samples) or document)
+    for arguments in ((), ("--evaluate",), ()):
+        page = reported("digits", *arguments)
+        computed = bool(asked)
+        assert ("3.25 ± 0.5" in page.text and "1.5 ± 0.25" in page.text) == computed
+        assert ("Not computed" in page.text) != computed
+    assert asked == [Path("digits")] and evaluate.read(Path("digits/evaluation.json")) == document
 
 
 def test_alarms_are_shaded_and_told(runs):
