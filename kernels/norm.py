@@ -24,14 +24,15 @@ import numpy as np
 from scratchgan.backend import on_host, xp
 from scratchgan.kernels.blocks import blocks, over
 
+SMALL = 1 << 13  # numbers below which the formulas as they stand take less time than blocks
 FAR = 10.0  # |mean| / deviation from which sums of x are taken after centring
 
 
 def moments(x, axes: tuple[int, ...]):
     """Mean and (biased) variance of x over `axes`, kept as axes of size 1."""
-    if not on_host(x):
-        mean = x.mean(axis=axes, keepdims=True)
-        return mean, xp(x).square(x - mean).mean(axis=axes, keepdims=True)
+    if not _by_blocks(x):
+        mean = _mean(x, axes)
+        return mean, _mean(xp(x).square(x - mean), axes)
     kept = [i for i in range(x.ndim) if i not in axes]
     count = max(1, math.prod(x.shape[i] for i in axes))
     sums, squares = _sums([(x,), (x, x)], kept)
@@ -47,7 +48,7 @@ def moments(x, axes: tuple[int, ...]):
 
 def normalize(x, mean, rstd, weight, bias):
     """(x - mean) rstd weight + bias; weight and bias broadcast against x and may be None."""
-    if not on_host(x):
+    if not _by_blocks(x):
         return _normalize(x, mean, rstd, weight, bias)
     if _by_rows(x, weight, mean):
         return _normalize_rows(x, mean, rstd, weight, bias)
@@ -59,7 +60,7 @@ def normalize(x, mean, rstd, weight, bias):
 
 def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
     """(dx, sum of g, sum of g h), the sums to the shape of `weight`, or of the mean where there is none."""
-    if not on_host(x):
+    if not _by_blocks(x):
         return _vjp(g, x, mean, rstd, weight, axes)
     x, mean = _centred(x, mean, rstd)
     if _by_rows(x, weight, mean):
@@ -76,7 +77,15 @@ def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
 
 def scale_shift(x, scale, shift):
     """x scale + shift for a scale and shift that broadcast against x."""
-    return _combine([(x, scale)], shift) if on_host(x) else x * scale + shift
+    return _combine([(x, scale)], shift) if _by_blocks(x) else x * scale + shift
+
+
+def _by_blocks(x) -> bool:
+    return on_host(x) and x.size >= SMALL
+
+
+def _mean(x, axes: tuple[int, ...]):
+    return x.sum(axis=axes, keepdims=True) * (1 / max(1, math.prod(x.shape[i] for i in axes)))
 
 
 def _normalize(x, mean, rstd, weight, bias):
@@ -88,7 +97,7 @@ def _vjp(g, x, mean, rstd, weight, axes):
     h = (x - mean) * rstd
     gw, gh = _times(g, weight), g * h
     gwh = _times(gh, weight)
-    dx = rstd * (gw - gw.mean(axis=axes, keepdims=True) - h * gwh.mean(axis=axes, keepdims=True))
+    dx = rstd * (gw - _mean(gw, axes) - h * _mean(gwh, axes))
     return dx, *(s if weight is None else _sum_to(s, weight.shape) for s in (g, gh))
 
 

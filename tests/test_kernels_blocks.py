@@ -26,6 +26,7 @@ BLOCKWISE = {
 def test_cutting_into_blocks_changes_nothing(case: Case, monkeypatch):
     whole = derivatives(case, min(case.order, 1))
     monkeypatch.setattr(blocks, "BLOCK", 1)  # every image is a block
+    monkeypatch.setattr(norm, "SMALL", 0)
     assert_equal(derivatives(case, min(case.order, 1)), whole, case, tolerance=1e-12)
 
 
@@ -43,15 +44,16 @@ def test_the_number_of_threads_changes_no_bit(kernel, monkeypatch):
         assert a.tobytes() == b.tobytes()
 
 
+@pytest.mark.parametrize("images", [70, 10])
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1e3])
 @pytest.mark.parametrize(
     "axes, weight",
     [((0, 2, 3), (1, 6, 1, 1)), ((2, 3), (1, 6, 1, 1)), ((1, 2, 3), (1, 6, 9, 8)), ((1, 2, 3), None)],
 )
-def test_data_far_from_zero_keeps_its_digits(axes, weight, offset):
+def test_data_far_from_zero_keeps_its_digits(axes, weight, offset, images):
     """float32 against float64: the error stays that of x itself, whose digits the offset eats."""
     rng = np.random.default_rng(1)
-    x = (rng.standard_normal((70, 6, 9, 8)) + offset).astype(np.float32)
+    x = (rng.standard_normal((images, 6, 9, 8)) + offset).astype(np.float32)
     g = rng.standard_normal(x.shape).astype(np.float32)
     w = None if weight is None else rng.uniform(0.5, 2, weight).astype(np.float32)
 
