@@ -18,7 +18,7 @@ setup(
     package_dir={"scratchgan": "scratchgan", "scratchgan.kernels": "kernels"},
     package_data={"scratchgan": ["metrics/weights/*.safetensors", "html_report/page.html", "html_report/page.css",
                                  "html_report/page.js"]},
-    install_requires=["numpy>=2.0", "pillow>=10", "matplotlib>=3.8", "tqdm>=4.65", "safetensors>=0.4.3"],
+    install_requires=["numpy>=2.0", "pillow>=10", "matplotlib>=3.8", "contourpy>=1.2", "tqdm>=4.65", "safetensors>=0.4.3"],
     extras_require={
         "data": ["mlxtend>=0.23", "scikit-learn>=1.4"],
         "tensorboard": ["tensorboard>=2.17"],       # to look at event files; they are written without it
