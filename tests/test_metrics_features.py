@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from scratchgan import backend, data, gans
+from scratchgan import backend, data, gans, nn, optim
 from scratchgan.backend import Streams
 from scratchgan.data import Dataset, Spec
 from scratchgan.errors import UserError
@@ -320,16 +320,15 @@ def test_nan_has_no_length():
         path_lengths(lambda z: z * np.nan, np.ones((2, 2)), np.ones((2, 2)), np.zeros(2))
 
 
-class Linear:
-    """Stands for a GAN whose averaged generator is x = W z, z normal or else uniform."""
-
-    def __init__(self, w, kind):
-        from scratchgan import nn, optim
-        generator = nn.Linear(w.shape[1], w.shape[0], bias=False)
-        generator.load_state_dict({"weight": w})
-        self.gan = gans.get(kind).__new__(gans.get(kind))
-        self.gan.config = gans.configure(kind, latent=w.shape[1])
-        self.gan.ema = optim.EMA(generator)
+def linear_gan(w, kind, offset=0.0):
+    """Stands for a GAN whose averaged generator is x = (W z + offset) - offset, z normal or else uniform."""
+    out, latent = w.shape
+    generator = nn.Sequential(nn.Linear(latent, out), nn.Linear(out, out))
+    generator.load_state_dict({"0.weight": w, "0.bias": np.full(out, offset, np.float32),
+                               "1.weight": np.eye(out), "1.bias": np.full(out, -offset, np.float32)})
+    gan = gans.get(kind).__new__(gans.get(kind))
+    gan.config, gan.ema = gans.configure(kind, latent=latent), optim.EMA(generator)
+    return gan
 
 
 def mean_square_of_the_arc(latent):
@@ -352,8 +351,16 @@ def test_path_length_of_a_linear_generator_in_closed_form(kind, mean_square):
     """E |W dz/dt|^2 = E |dz/dt|^2 / L |W|_F^2 by symmetry: on the straight line between uniform latents
     E (z2 - z1)^2 = 2/3 a coordinate, between normal ones on the arc as above."""
     w = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
-    metric = PathLength(Linear(w, kind).gan, features.get("pixels"), pairs=4000)
+    metric = PathLength(linear_gan(w, kind), features.get("pixels"), pairs=4000)
     assert metric.compute()["ppl"] == pytest.approx(mean_square * (w.astype(float) ** 2).sum(), rel=0.03)
+
+
+def test_the_generator_s_own_rounding_does_not_lengthen_paths():
+    """In float32, W z + 1e5 would be off by 4e-3, forty times a step."""
+    w = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    plain, offset = (PathLength(linear_gan(w, "gan", by), features.get("pixels"), pairs=50).compute()["ppl"]
+                     for by in (0.0, 1e5))
+    assert offset == pytest.approx(plain, rel=1e-3)
 
 
 def test_path_length_of_a_gan_is_seeded_and_leaves_it_alone():

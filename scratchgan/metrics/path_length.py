@@ -13,9 +13,9 @@ mean.
 
 Precision. A step of 1e-4 leaves float32 (unit roundoff 6e-8) about three digits of the change in z. Rounding
 errors are random and are squared here, so they add to the figure, in proportion to 1 / epsilon^2. G runs in
-float64, on a copy of the averaged generator; the extractor in float32. On digits features this adds about 2e-5
-to l_Z at 1e-4, and 1e-3 at 1e-5 (seen on a generator whose images hardly differ), where generators worth
-measuring have 1 and more. G in float32 would change an l_Z of 5.90 to 5.897 in the same 300 pairs.
+float64, on a copy of the averaged generator; the extractor in float32. On digits features this adds about
+2e-5 to l_Z at 1e-4, and 1e-3 at 1e-5 (seen on a generator whose images hardly differ), where generators worth
+measuring have 1 and more. G in float32 would change an l_Z of 5.902 to 5.897 in the same 300 pairs.
 """
 from __future__ import annotations
 
