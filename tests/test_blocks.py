@@ -117,3 +117,23 @@ def test_results_are_written_from_the_beginning_of_a_cache_line():
     cuts = blocks._cuts(out, slice(7, 999), 128)
     assert cuts[0] == 7 and cuts[-1] == 999 and all(a < b for a, b in pairwise(cuts))
     assert all(passes.address(out[i:]) % passes.LINE == 0 for i in cuts[1:-1])
+
+
+@pytest.mark.parametrize("axis", [(1,), (3,), (1, 2, 3), (0, 2)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_on_threads_change_nothing(layout, axis, monkeypatch):
+    def centred(a, b, *, axis):
+        return a * b - a.mean(axis=axis, keepdims=True)
+
+    def total(a, *, axis):
+        return a.sum(axis=axis)
+
+    monkeypatch.setattr(backend, "workers", 2)
+    a = LAYOUTS[layout]
+    np.testing.assert_array_equal(blocks.in_rows(centred)(a, DENSE, axis=axis), centred(a, DENSE, axis=axis))
+    np.testing.assert_array_equal(blocks.in_rows(total)(a, axis=axis), total(a, axis=axis))
+
+
+def test_a_sum_of_blocks_is_the_sum():
+    expected = DENSE.sum(axis=(0, 2), keepdims=True)
+    np.testing.assert_allclose(blocks.sum_of_blocks(DENSE, (0, 2)), expected, rtol=1e-12)

@@ -407,7 +407,8 @@ def test_activations_are_finite_and_silent_at_1e4(name, dtype):
 @pytest.mark.parametrize(
     "name",
     [
-        *("sigmoid", "logsigmoid", "softplus", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "erf", "rsqrt"),
+        *("sigmoid", "logsigmoid", "softplus", "tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "erf"),
+        "rsqrt",
     ],
 )
 @pytest.mark.parametrize("layout", ["C", "channels_last", "strided"])

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from scratchgan import backend
 from scratchgan.backend import on_host, parallel
 from scratchgan.ops import passes
 
@@ -53,7 +54,7 @@ def times(slope: Callable) -> Callable:
 
 def in_rows(formula: Callable) -> Callable:
     """Make `formula(x, *others, axis=..., **settings)`, whose rows along the first axis have nothing to do
-    with one another as long as `axis` does not name it, run on blocks of rows where x is a large host array.
+    with one another as long as `axis` does not name it, share them among threads if x is a large host array.
 
     `others` are arrays with as many rows as x.
     """
@@ -61,17 +62,14 @@ def in_rows(formula: Callable) -> Callable:
     @wraps(formula)
     def run(x, *others, axis, **settings):
         compute = partial(formula, axis=axis, **settings)
-        if type(x) is not np.ndarray or x.size < LARGE or 0 in axis:
+        if type(x) is not np.ndarray or x.size < LARGE or 0 in axis or backend.workers == 1:
             return compute(x, *others)
         n = len(x)
         one = compute(x[:1], *[a[:1] for a in others])
         result = np.empty_like(one, shape=(n, *one.shape[1:]))
-        step = max(1, BLOCK * n // x.size)
 
-        def work(part: slice) -> None:
-            for start in range(part.start, part.stop, step):
-                rows = slice(start, min(start + step, part.stop))
-                result[rows] = compute(x[rows], *[a[rows] for a in others])
+        def work(rows: slice) -> None:
+            result[rows] = compute(x[rows], *[a[rows] for a in others])
 
         parallel(n, work)
         return result
