@@ -15,7 +15,7 @@ from scratchgan.autograd import Fused
 from scratchgan.backend import on_host, xp
 from scratchgan.ops import reduce
 from scratchgan.ops.blocks import in_blocks
-from scratchgan.ops.elementwise import clamp_max, clamp_min, log, logsigmoid, sign
+from scratchgan.ops.elementwise import clamp_max, clamp_min, log, logsigmoid, neg, sign
 from scratchgan.tensor import Op
 
 Broadcasting = partial(Op, broadcasts=True)
@@ -27,10 +27,6 @@ def reduced(loss, reduction: str):
         return loss
     function = reduce.sum if reduction == "sum" else reduce.mean
     return function(loss, axis=tuple(range(loss.ndim)), keepdims=False)
-
-
-def _reduced_array(loss, reduction: str):
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
 def _scale(g, size: int, reduction: str):
@@ -116,11 +112,11 @@ def _reduce_inside(op: Fused, error: Op, slope) -> None:
     """Give `op` a fast path for a and b of one shape: the cotangent of the mean stays a number."""
 
     def forward(a, b, *, reduction, **settings):
-        return _reduced_array(error(a, b, **settings), reduction), None
+        return reduced(error(a, b, **settings), reduction), None
 
     def vjp(g, cache, need, a, b, *, reduction, **settings):
         da = slope(a, b, _scale(g, a.size, reduction), **settings)
-        return [da if need[0] else None, -da if need[1] else None]
+        return [da if need[0] else None, neg(da) if need[1] else None]
 
     op.fast(forward, vjp)
 
@@ -165,7 +161,7 @@ def _log_weight(t, pos_weight):
 
 
 def _bce_with_logits(z, t, weight, pos_weight, *, reduction):
-    return _reduced_array(_logistic_loss(z, t, *_given(weight, pos_weight)), reduction), None
+    return reduced(_logistic_loss(z, t, *_given(weight, pos_weight)), reduction), None
 
 
 def _bce_with_logits_vjp(g, cache, need, z, t, weight, pos_weight, *, reduction):
@@ -258,9 +254,7 @@ def _cross_entropy(x, *, target, counted, reduction):
     total = p.sum(axis=1, keepdims=True)
     loss = (m.log(total[:, 0]) - z[_places(z, target)]) * counted
     p /= total
-    return _reduced_array(loss, "sum") / counted.sum() if reduction == "mean" else _reduced_array(
-        loss, reduction
-    ), p
+    return reduced(loss, "sum") / counted.sum() if reduction == "mean" else reduced(loss, reduction), p
 
 
 def _cross_entropy_vjp(g, p, need, x, *, target, counted, reduction):
