@@ -1,5 +1,5 @@
-"""`python -m bench [engine|ops|steps|memory|logging ...] [--quick] [--only WORD]`: print the tables, write them to
-bench/results.
+"""`python -m bench [engine|ops|steps|metrics|memory|logging ...] [--quick] [--only WORD]`: print the tables,
+write them to bench/results.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ TITLES = {
     "engine": "one op on 16 elements, forward + backward",
     "ops": "op, forward + backward",
     "steps": "training step",
+    "metrics": "metric of 10,000 real and 10,000 generated samples",
 }
 OWN_TABLES = ["memory", "logging"]  # modules with tables of their own: measure(only), show, save
 
@@ -21,7 +22,7 @@ OWN_TABLES = ["memory", "logging"]  # modules with tables of their own: measure(
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "tables", nargs="*", metavar="table", help="engine, ops, steps, memory, logging (default: all)"
+        "tables", nargs="*", metavar="table", help=f"{', '.join([*TITLES, *OWN_TABLES])} (default: all)"
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds; nothing is written to bench/results"
@@ -50,24 +51,16 @@ def _run(table: str, quick: bool, only: str) -> None:
         module.show(rows)
         write = module.save
     else:
-        rows = _measured(table, timing.QUICK if quick else timing.FULL, only)
-        timing.show(TITLES[table], rows)
+        module = importlib.import_module(f"bench.{table}")
+        rows = module.measure(timing.QUICK if quick else timing.FULL, only)
+        other = "published" if table == "metrics" else "torch"
+        timing.show(TITLES[table], rows, other)
 
         def write(rows):
-            return timing.save_rows(table, rows)
+            return timing.save_rows(table, rows, other)
 
     if rows and not quick and not only:
         print(f"written to {write(rows)}")
-
-
-def _measured(table: str, budget: timing.Budget, only: str) -> list[timing.Row]:
-    if table == "engine":
-        from bench import engine as module
-    elif table == "ops":
-        from bench import ops as module
-    else:
-        from bench import steps as module
-    return module.measure(budget, only)
 
 
 if __name__ == "__main__":

@@ -145,13 +145,13 @@ def _commit() -> str:
         return "unknown"
 
 
-def show(title: str, rows: list[Row]) -> None:
-    """Print the table that a reader wants: name, ours, PyTorch's, ratio."""
+def show(title: str, rows: list[Row], other: str = "torch") -> None:
+    """Print the table that a reader wants: name, ours, PyTorch's (or that of `other`), ratio."""
     width = max([len(title), *(len(r.name) for r in rows)])
-    print(f"\n{title:<{width}}  {'ours ms':>10}  {'torch ms':>10}  {'ratio':>6}  (quartiles)")
+    print(f"\n{title:<{width}}  {'ours ms':>10}  {other + ' ms':>12}  {'ratio':>6}  (quartiles)")
     for r in rows:
         print(
-            f"{r.name:<{width}}  {r.ours:>10.4g}  {r.torch:>10.4g}  {r.ratio:>6.2f}  ({r.low:.2f} to {r.high:.2f})"
+            f"{r.name:<{width}}  {r.ours:>10.4g}  {r.torch:>12.4g}  {r.ratio:>6.2f}  ({r.low:.2f} to {r.high:.2f})"
         )
 
 
@@ -166,8 +166,8 @@ def save(kind: str, header: list[str], lines: list[list]) -> Path:
     return path
 
 
-def save_rows(kind: str, rows: list[Row]) -> Path:
+def save_rows(kind: str, rows: list[Row], other: str = "torch") -> Path:
     lines = [[r.name, *(f"{v:.6g}" for v in (r.ours, r.torch, r.ratio, r.low, r.high))] for r in rows]
     return save(
-        kind, ["name", "ours_ms", "torch_ms", "ratio", "ratio_low_quartile", "ratio_high_quartile"], lines
+        kind, ["name", "ours_ms", f"{other}_ms", "ratio", "ratio_low_quartile", "ratio_high_quartile"], lines
     )

@@ -35,16 +35,19 @@ def inception_score(probabilities: np.ndarray, splits: int = SPLITS) -> tuple[fl
 
 def _score(p: np.ndarray) -> float:
     """E_x KL is the entropy of the mean minus the mean entropy."""
-    return float(np.exp(_negative_entropy(p) / len(p) - _negative_entropy(p.mean(axis=0))))
+    return float(np.exp(_negative_entropy(p) / len(p) - _negative_entropy(p.mean(axis=0, dtype=np.float64))))
 
 
 def _negative_entropy(p: np.ndarray) -> float:
-    return float(np.vdot(p, np.log(np.where(p > 0, p, 1))))
+    """Sum of p log p, in float64 from terms in p's precision."""
+    terms = np.log(np.maximum(p, np.finfo(p.dtype).tiny))
+    terms *= p
+    return float(terms.sum(dtype=np.float64))
 
 
 def check_probabilities(function: str, probabilities: np.ndarray) -> np.ndarray:
-    """Rows of probabilities (N, K) as float64; ValueError for anything else."""
-    p = check_features(function, "probabilities", probabilities).astype(np.float64)
+    """Rows of probabilities (N, K) as float32 or float64; ValueError for anything else."""
+    p = check_features(function, "probabilities", probabilities)
     sums = p.sum(axis=1)
     if p.min() < 0 or abs(sums - 1).max() > SUM_TOLERANCE:
         raise ValueError(f"{function}: probabilities from {p.min():.3g} to {p.max():.3g}, with sums from "

@@ -5,33 +5,34 @@ estimator: Gretton et al., "A kernel two-sample test" (JMLR 2012, eq. 3).
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from scratchgan import backend
 from scratchgan.data.seeds import generator
 from scratchgan.metrics.checks import check_alike, check_features
 from scratchgan.metrics.collected import FeatureMetric
 from scratchgan.metrics.metric import Setting
 
 SIZE, SUBSETS = 1000, 10    # the paper's size of a subset; the least number of them that tells their spread
-BLOCK = 256                 # rows of the kernel matrix at a time
+BLOCK, COLUMNS = 200, 1000  # of the kernel matrix at a time: 800 kB
 
 
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy, for the kernel k(x, y) = (x.y / D + 1)^3:
 
-        1/(m(m-1)) sum_{i != j} k(x_i, x_j) + 1/(n(n-1)) sum_{i != j} k(y_i, y_j) - 2/(mn) sum_{ij} k(x_i,
-        y_j)
+        mean of k(x_i, x_j) over i != j  +  mean of k(y_i, y_j) over i != j  -  2 mean of k(x_i, y_j)
 
-    x: (m, D). y: (n, D). Below 0 about every other time where the distributions are equal.
+    x: (m, D). y: (n, D). Below 0 about every other time where the distributions are equal. Values of the
+    kernel are rounded to float32, without bias, and summed in float64: off by less than 1e-6 of the mean
+    kernel, by some 1e-8 of it from 1,000 rows on.
     Raises ValueError for other shapes, NaN, infinity, and m or n below 2.
     """
     x, y = _checked("squared_mmd", x, y, 2)
-    m, n = len(x), len(y)
-    cross = sum(block.sum() for block in _kernel(x, y))
-    return float(_sum_of_pairs(x) / (m * (m - 1)) + _sum_of_pairs(y) / (n * (n - 1)) - 2 * cross / (m * n))
+    return _squared_mmd(*_sides(x, y))
 
 
 def kernel_distance(
@@ -55,36 +56,92 @@ def kernel_distance(
         raise ValueError(f"kernel_distance: subsets of size {size}, "
                          f"expected 2 to {few // 2} for {few} samples")
     random = generator(seed, "kid")
-    parts = zip(_subsets(x, size, random), _subsets(y, size, random))
-    values = [squared_mmd(a, b) for a, b in parts]
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    orders = [random.permutation(len(z)) for z in (x, y)]
+    sides = _sides(x, y)
+    values = np.empty(few // size)
+
+    def run(part: slice) -> None:
+        for i in range(part.start, part.stop):
+            subset = slice(i * size, (i + 1) * size)
+            values[i] = _squared_mmd(*(side.take(order[subset]) for side, order in zip(sides, orders)))
+
+    backend.parallel(len(values), run)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _subsets(x: np.ndarray, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    order = random.permutation(len(x))
-    return (x[order[i:i + size]] for i in range(0, len(x) - size + 1, size))
+@dataclass(frozen=True)
+class _Side:
+    """Rows x_i of one set as factors in float32: left_i.right_j = x_i.y_j / D + 1, for both sets in one
+    frame.
+
+    With x_i = c + z_i, x_i.y_j = z_i.w_j + (z_i.c + |c|^2 / 2) + (w_j.c + |c|^2 / 2). The brackets are as
+    large as the means are, and each is kept as two float32 numbers, so that no bias comes in before the sum
+    is rounded. own: k(x_i, x_i).
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    own: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _Side:
+        return _Side(self.left[rows], self.right[rows], self.own[rows])
 
 
-def _sum_of_pairs(x: np.ndarray) -> float:
-    """Sum of k(x_i, x_j) over i != j. The kernel is symmetric: blocks above the diagonal count twice."""
+def _sides(x: np.ndarray, y: np.ndarray) -> tuple[_Side, _Side]:
+    centre = y.mean(axis=0, dtype=np.float64).astype(np.result_type(x, y))
+    return _side(x, centre), _side(y, centre)
+
+
+def _side(x: np.ndarray, centre: np.ndarray) -> _Side:
+    centred, dimensions = x - centre, len(centre)
+    mean = centre.astype(np.float64)
+    bracket = (centred.astype(np.float64) @ mean + mean @ mean / 2) / dimensions + 0.5
+    high = bracket.astype(np.float32)
+    left, right = (np.ones((len(x), dimensions + 4), np.float32) for _ in range(2))
+    right[:, :dimensions] = centred
+    left[:, :dimensions] = right[:, :dimensions] / np.float32(dimensions)
+    left[:, dimensions] = right[:, dimensions + 2] = high
+    left[:, dimensions + 1] = right[:, dimensions + 3] = bracket - high
+    return _Side(left, right, (np.vecdot(x, x).astype(np.float64) / dimensions + 1) ** 3)
+
+
+def _squared_mmd(x: _Side, y: _Side) -> float:
+    m, n = len(x.own), len(y.own)
+    cross = _sum_of_blocks(m, lambda rows: _sum_of_kernel(x.left[rows], y.right))
+    return _sum_of_pairs(x) / (m * (m - 1)) + _sum_of_pairs(y) / (n * (n - 1)) - 2 * cross / (m * n)
+
+
+def _sum_of_pairs(x: _Side) -> float:
+    """Sum of k(x_i, x_j) over i != j. The kernel is symmetric: what lies right of the diagonal counts
+    twice."""
+    def block(rows: slice) -> float:
+        left = x.left[rows]
+        return _sum_of_kernel(left, x.right[rows]) + 2 * _sum_of_kernel(left, x.right[rows.stop:])
+
+    return _sum_of_blocks(len(x.own), block) - float(x.own.sum())
+
+
+def _sum_of_blocks(n: int, block: Callable[[slice], float]) -> float:
+    """Sum of block(rows) over range(n), blocks from both ends in turn, which shares a triangle out evenly."""
+    starts = list(range(0, n, BLOCK))
+    starts = [starts[i // 2 if i % 2 == 0 else -1 - i // 2] for i in range(len(starts))]
+    sums = np.empty(len(starts))
+
+    def run(part: slice) -> None:
+        for i in range(part.start, part.stop):
+            sums[i] = block(slice(starts[i], min(starts[i] + BLOCK, n)))
+
+    backend.parallel(len(starts), run)
+    return float(sums.sum())
+
+
+def _sum_of_kernel(left: np.ndarray, right: np.ndarray) -> float:
+    """Sum of (left_i.right_j)^3 over all i and j."""
     total = 0.0
-    for i in range(0, len(x), BLOCK):
-        block = next(_kernel(x[i:i + BLOCK], x[i:]))
-        own = block[:, :len(block)]
-        total += 2 * block.sum() - own.sum() - np.trace(own)
+    for j in range(0, len(right), COLUMNS):
+        base = left @ right[j:j + COLUMNS].T
+        total += float(np.vecdot(base * base, base).sum(dtype=np.float64))
     return total
-
-
-def _kernel(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of the kernel matrix, a block at a time, in float64: the differences are small beside the
-    values."""
-    scaled = y.astype(np.float64).T / x.shape[1]
-    for i in range(0, len(x), BLOCK):
-        base = x[i:i + BLOCK].astype(np.float64) @ scaled
-        base += 1
-        cube = base * base
-        cube *= base
-        yield cube
 
 
 def _checked(function: str, x: np.ndarray, y: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:

@@ -76,8 +76,8 @@ def count_balls(x: np.ndarray, y: np.ndarray, radii: np.ndarray, block: int | No
 
     def count(rows: np.ndarray, margin: np.ndarray, bound: np.ndarray, unit: float) -> np.ndarray:
         bound = bound.astype(margin.dtype)[:, None]
-        counts[rows] = np.count_nonzero(margin <= bound, axis=1)
-        return counts[rows] != np.count_nonzero(margin < -bound, axis=1)
+        counts[rows] = _count(margin <= bound)
+        return counts[rows] != _count(margin < -bound)
 
     _each_block(count, x, y, radii, block)
     return counts
@@ -165,6 +165,11 @@ def _smallest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         among = np.argpartition(np.take_along_axis(values, members, axis=1), count - 1, axis=1)[:, :count]
         columns = np.take_along_axis(members, among, axis=1)
     return columns, np.take_along_axis(values, columns, axis=1).max(axis=1)
+
+
+def _count(truth: np.ndarray) -> np.ndarray:
+    """How many are true in each row, (B,): np.count_nonzero along an axis makes integers of them first."""
+    return np.bitwise_count(np.packbits(truth, axis=1).view(np.uint32)).sum(axis=1, dtype=np.int64)
 
 
 def _distances(x: np.ndarray, y: np.ndarray, columns: np.ndarray) -> np.ndarray:
