@@ -120,7 +120,7 @@ def test_neither_overflow_nor_underflow(scale):
     (lambda: nearest_distances(normal(3, 2), normal(3, 2), 4), "k = 4, expected 1 to 3"),
     (lambda: nearest_distances(normal(3, 2), normal(3, 2), 3, exclude_self=True), "expected 1 to 2"),
     (lambda: nearest_distances(normal(3, 2), normal(4, 2), 1, exclude_self=True), "found 3 and 4 rows"),
-    (lambda: nearest_distances(normal(3, 2), [[1, np.nan], [0, 0]], 1), "y holds NaN or infinity, first in row"),
+    (lambda: nearest_distances(normal(3, 2), [[1, np.nan], [0, 0]], 1), "y holds NaN or infinity, first in"),
     (lambda: nearest_distances(normal(3, 2), np.array([["a", "b"]]), 1), "expected real numbers"),
     (lambda: count_balls(normal(3, 2), normal(3, 2), np.ones(2)), r"radii of shape \(2,\), expected 3"),
     (lambda: count_balls(normal(3, 2), normal(3, 2), -np.ones(3)), "at least 0"),
@@ -688,7 +688,7 @@ def test_constant_samples_have_an_answer(name):
     found = figures(name, constant, constant)
     expected = {"fid": 0, "kid": 0, "kid_se": 0, "is": 1, "is_std": 0, "precision": 1, "recall": 1,
                 "density": 40 / 5, "coverage": 1, "swd": 0, "ms_ssim": 1, "ms_ssim_gap": 0}
-    rounding = {"kid": 1e-5, "is": 1e-7}.get(name, 1e-9)        # of float32 in the kernel and in probabilities
+    rounding = {"kid": 1e-5, "is": 1e-7}.get(name, 1e-9)        # of float32 in kernel and probabilities
     assert found == pytest.approx({key: expected[key] for key in found}, abs=rounding)
 
 
