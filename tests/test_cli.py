@@ -79,7 +79,7 @@ def test_list_names_gans_with_papers_and_data_with_shapes(capsys):
         "1406.2661",
         "1511.06434",
         "1704.00028",
-        "mnist5k    5000 1x28x28 images in [-1, 1], 10 classes",
+        "mnist5k        5000 1x28x28 images in [-1, 1], 10 classes",
         "100000 2-D points",
     ):
         assert text in shown
@@ -280,6 +280,10 @@ MISTAKES = [
     (["train", "gan", "--data", "ring", "--lr", "0"], "lr=0.0: expected a number above 0"),
     (["train", "gan", "--data", "ring", "--lr", "nan"], "argument --lr: 'nan' is no finite number"),
     (["train", "gan", "--data", "ring", "--size", "32"], "size"),
+    (["train", "gan", "--data", "ring", "--held-out", "1"], "held_out=1.0: expected a number of at least 0"),
+    (["train", "gan", "--data", "ring", "--log-every", "-1"], "log_every=-1: expected an integer from 0"),
+    (["train", "gan", "--data", "ring", "--eval-metrics", "modes"], "say how often with --eval-every"),
+    (["train", "gan", "--data", "ring", "--eval-every", "5", "--eval-metrics", "mods"], "did you mean modes?"),
     (["train", "dcgan", "--data", "digits", "--size", "30"], "30"),
     (["train", "dcgan", "--data", "ring"], "data of shape (2,), expected square images"),
     (["train", "gan", "--data", "ring", "--seed", "-1"], "seed"),
@@ -330,6 +334,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(arguments, message, cap
     [
         (["--lr", "0.5"], "its run has lr 0.001, not 0.5"),
         (["--seed", "1"], "its run has seed 0, not 1"),
+        (["--held-out", "0.2"], "its run has held_out 0.1, not 0.2"),
         (["--data", "grid"], "its run has data 'ring', not 'grid'"),
         (["--set", "latent=9"], "its run has latent 2, not 9"),
     ],

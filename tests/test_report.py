@@ -83,7 +83,7 @@ def test_points_are_drawn_beside_real_ones(tmp_path):
 
 def test_long_histories_are_plotted_as_means():
     values = list(range(2 * report.PLOT_POINTS + 1))
-    thinned = report._thinned(values)
+    thinned = report.thinned(values)
     assert len(thinned) <= report.PLOT_POINTS and thinned[0] == 1.0 and thinned[1] == 4.0
 
 

@@ -152,7 +152,7 @@ def swing(losses: Mapping[str, deque[float]]) -> float | None:
     data set with the period of an epoch, and that is no chase.
 
     Reason: where the game's dynamics turn instead of settling, both players' losses swing together (Mescheder
-    et al. 2018, arXiv 1801.04406, section 3). Healthy runs stayed below 0.15, games that circle go through
+    et al. 2018, arXiv 1801.04406, section 3). Healthy runs stayed below 0.16, games that circle go through
     0.4 to 0.75. Periods between some 10 and 330 steps are seen.
     """
     if any(len(losses[name]) < SWING_STEPS for name in SWINGING):
