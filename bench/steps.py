@@ -19,7 +19,7 @@ from scratchgan.data import Spec
 from tests.twins import IMAGE, POINT, Twins, batches, twins
 
 BATCH = 64
-CHECKED_STEPS, TOLERANCE = 2, 1e-3
+TOLERANCES = (1e-3, 1e-2)  # of the first steps: Adam's first updates have the size of lr, rounding or not
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def check(workload: Workload) -> None:
     """
     off = {"d_dropout": 0.0} if workload.gan == "gan" else {}
     ours, theirs = stepping(workload, workload.twins(replay=True, **off))
-    for _ in range(CHECKED_STEPS):
+    for tolerance in TOLERANCES:
         found, expected = ours(), theirs()
         for key in expected:
-            if not abs(found[key] - expected[key]) <= TOLERANCE * (1 + abs(expected[key])):
+            if not abs(found[key] - expected[key]) <= tolerance * (1 + abs(expected[key])):
                 raise AssertionError(f"{workload.name}: {key} is {found[key]}, PyTorch's {expected[key]}")
 
 
