@@ -29,10 +29,7 @@ def check_finite(function: str, name: str, array: np.ndarray) -> np.ndarray:
         raise ValueError(f"{function}: {name} has dtype {array.dtype}, expected real numbers")
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
-    # A sum is finite only if all its terms are, and it needs no array of truth values.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = array.sum(dtype=np.float64)
-    if not np.isfinite(total):
+    if not np.isfinite(array).all():
         wrong = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
         raise ValueError(f"{function}: {name} holds NaN or infinity, first in row {np.argmax(wrong)}")
     return array
