@@ -41,6 +41,10 @@ draws of --n samples; beside it stands its floor, the same for real samples in t
 other real samples are put aside for the floor; the rest of the data, or of the part that a run trained on,
 is the reference.
 
+--per-class adds each figure for the samples of one class alone. Real samples have the labels of the data,
+generated ones those that come with them; without any, the shipped digit classifier says which digit they are.
+Value and floor of a class are of equally many samples, and a class that has too few gets '-' and the reason.
+
 scratchgan list names the metrics."""
 
 COMPARE_HELP = """\
@@ -185,6 +189,7 @@ def _add_evaluate(commands) -> None:
                         help="seed of noise, draws and metrics (default 0)")
     parser.add_argument("--features", metavar="NAME",
                         help="digits, random or pixels (default: what suits the data)")
+    parser.add_argument("--per-class", action="store_true", help="each figure class by class, too")
     parser.add_argument("--size", type=_integer, metavar="N",
                         help="edge in pixels that real samples and others are brought to")
     parser.add_argument("--out", type=Path, metavar="FILE.json",

@@ -85,12 +85,18 @@ def scalar_names(runs: Sequence[Seen]) -> list[str]:
 
 def _figures(document: dict[str, Any] | None) -> dict[str, str]:
     """"metric figure (n=...)": "value ± deviation (floor ...)". Counts are named since figures are biased in
-    them."""
-    if document is None:
-        return {}
-    return {f"{' '.join(dict.fromkeys((f['metric'], f['figure'])))} (n={f['n'] or MISSING})":
-            f"{evaluate.with_deviation(f['value'], f['deviation'])} (floor "
-            f"{evaluate.with_deviation(f['floor'], None)})" for f in document["figures"]}
+    them. Those of a class differ from run to run, and stand beside the floor."""
+    return {} if document is None else dict(map(_line, document["figures"]))
+
+
+def _line(figure: dict[str, Any]) -> tuple[str, str]:
+    name = " ".join(dict.fromkeys((figure["metric"], figure["figure"])))
+    count = f"n={figure['n'] or MISSING}"
+    value = evaluate.with_deviation(figure["value"], figure["deviation"])
+    floor = f"floor {evaluate.with_deviation(figure['floor'], None)}"
+    if figure.get("class"):
+        return f"{name}, class {figure['class']}", f"{value} ({floor}, {count})"
+    return f"{name} ({count})", f"{value} ({floor})"
 
 
 # Curves

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from scratchgan import data, metrics, storage
+from scratchgan.classes import Classes, classes_of
 from scratchgan.data import Dataset, Spec
 from scratchgan.errors import UserError
-from scratchgan.measure import DRAWS, Figure, Generated, Source, Stored, default_count, deviation, measure
+from scratchgan.figures import Figure, deviation
+from scratchgan.measure import DRAWS, Generated, Source, Stored, default_count, is_divided, measure
 from scratchgan.metrics import Setting, features
 from scratchgan.run import Run, divided, read_plan, versions
 
@@ -40,7 +42,7 @@ class Request:
 
     samples: a run folder, an .npz or a folder of pictures. data: what to compare them with, as `data.load`
     takes it; a run's own if None. held_out: data that the GAN behind samples from elsewhere never saw.
-    features: an extractor's name.
+    features: an extractor's name. per_class: also class by class.
     """
 
     samples: Path
@@ -52,6 +54,7 @@ class Request:
     features: str | None = None
     size: int | None = None
     held_out: str | None = None
+    per_class: bool = False
 
     def __post_init__(self) -> None:
         for name, least in {"draws": LEAST_DRAWS, "n": 2, "seed": 0}.items():
@@ -160,11 +163,29 @@ def _evaluated(request: Request, source_of: Callable[[int], Source], train: Data
     n = usual if request.n is None else request.n
     source = source_of(n)
     extractor = _extractor(request.features, train.spec)
-    figures = measure(source, Setting(train, held_out, gan, request.seed), names, n, request.draws, extractor)
+    classes = _classes(source, train, held_out, names, request.seed) if request.per_class else None
+    figures = measure(source, Setting(train, held_out, gan, request.seed), names, n, request.draws, extractor,
+                      classes=classes)
     return {"samples": str(request.samples), **facts, "data": train.name, "shape": list(train.spec.shape),
             "n": n, "draws": request.draws, "draws_are": source.draws, "seed": request.seed,
-            "features": extractor.name, "figures": [_entry(figure) for figure in figures],
-            "versions": versions()}
+            "features": extractor.name,
+            "classes": [] if classes is None else _said_of_classes(classes, train.name, names),
+            "figures": [_entry(figure) for figure in figures], "versions": versions()}
+
+
+def _classes(source: Source, train: Dataset, held_out: Dataset, names: Sequence[str], seed: int) -> Classes:
+    divided_names = [name for name in names if is_divided(name)]
+    if not divided_names:
+        raise UserError(f"--per-class: no question of a single class is asked by {', '.join(names)}")
+    against_held_out = any("held_out" in metrics.get(name).sources for name in divided_names)
+    return classes_of(source, train, held_out if against_held_out else None, seed)
+
+
+def _said_of_classes(classes: Classes, data_name: str, names: Sequence[str]) -> list[str]:
+    lines = [classes.described(data_name),
+             "samples and reference of a class: means over the draws; value and floor are of as many samples"]
+    whole = [name for name in names if not is_divided(name)]
+    return [*lines, f"of all classes together only: {', '.join(whole)}"] if whole else lines
 
 
 def _extractor(name: str | None, spec: Spec) -> features.Extractor:
@@ -180,7 +201,8 @@ def _entry(figure: Figure) -> dict[str, Any]:
             "value": _plain(figure.mean), "deviation": _plain(figure.deviation),
             "values": [*map(_plain, figure.values)], "floor": _plain(np.mean(floor)) if floor else None,
             "floor_deviation": _plain(deviation(floor)), "floor_values": [*map(_plain, floor)],
-            "n": figure.n, "reference": figure.reference}
+            "n": figure.n, "reference": figure.reference, "class": figure.class_name,
+            "reason": figure.reason}
 
 
 def _plain(value: float) -> float | None:
@@ -212,18 +234,24 @@ def read(path: Path) -> dict[str, Any]:
         document = json.loads(content)
     except ValueError as error:
         raise UserError(f"{path}: is no JSON: {error}") from error
-    if not isinstance(document, dict) or not _is_list_of_figures(document.get("figures")):
+    if (not isinstance(document, dict) or not _is_list_of_figures(document.get("figures"))
+            or not _is_list_of_texts(document.get("classes", []))):
         raise UserError(f"{path}: expected what scratchgan evaluate writes: an object with figures")
     return document
 
 
 def _is_list_of_figures(figures: Any) -> bool:
-    texts, counts = ("metric", "figure", "better"), ("n", "reference")
+    texts, counts, optional = ("metric", "figure", "better"), ("n", "reference"), ("class", "reason")
     numbers = ("value", "deviation", "floor", "floor_deviation")
     return isinstance(figures, list) and all(
         isinstance(f, dict) and all(isinstance(f.get(k), str) for k in texts)
         and all(type(f.get(k)) is int for k in counts)
+        and all(isinstance(f.get(k), (str, type(None))) for k in optional)
         and all(k in f and (f[k] is None or type(f[k]) in (int, float)) for k in numbers) for f in figures)
+
+
+def _is_list_of_texts(lines: Any) -> bool:
+    return isinstance(lines, list) and all(isinstance(line, str) for line in lines)
 
 
 def table(document: dict[str, Any]) -> list[str]:
@@ -232,19 +260,30 @@ def table(document: dict[str, Any]) -> list[str]:
 
 
 def rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The table's rows as text, the names of the columns first."""
-    names = ("metric", "figure", "value", "floor", "samples", "reference", "better")
-    return [names, *((f["metric"], f["figure"], with_deviation(f["value"], f["deviation"]),
-                      with_deviation(f["floor"], f["floor_deviation"]), str(f["n"] or "-"),
-                      str(f["reference"] or "-"), f["better"])
-                     for f in document["figures"])]
+    """The table's rows as text, the names of the columns first; one of classes only where there are some."""
+    shown = document["figures"]
+    columns = {"metric": [f["metric"] for f in shown],
+               "figure": [f["figure"] for f in shown],
+               "class": [f.get("class") or "all" for f in shown],
+               "value": [with_deviation(f["value"], f["deviation"]) for f in shown],
+               "floor": [with_deviation(f["floor"], f["floor_deviation"]) for f in shown],
+               "samples": [str(f["n"] or "-") for f in shown],
+               "reference": [str(f["reference"] or "-") for f in shown],
+               "better": [f["better"] for f in shown]}
+    if not any(f.get("class") for f in shown):
+        del columns["class"]
+    return [tuple(columns), *zip(*columns.values())]
 
 
 def protocol(document: dict[str, Any]) -> list[str]:
-    """What value, floor and uncertainty mean in `document`, in words."""
+    """What value, floor and uncertainty mean in `document`, in words, and why a class has no value."""
     draws = f"{document['draws']} draws of samples, {document['draws_are']}"
-    return [f"value: mean and standard deviation over {draws}",
+    reasons = {f"no value for class {f['class']}: {f['reason']}": None
+               for f in document["figures"] if f.get("class") and f.get("reason")}
+    return [*reasons,
+            f"value: mean and standard deviation over {draws}",
             "floor: the same for as many real samples in their place, disjoint from those of the reference",
+            *document.get("classes", []),
             f"data: {document['data']}; features: {document['features']}; seed {document['seed']}"]
 
 

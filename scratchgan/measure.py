@@ -9,15 +9,15 @@ compares the data trained on with held-out data gets all of the former, and the 
 in each draw: one half is shown to the metric as held out, the other stands for the samples in the floor;
 generated samples are then no more than that half, too.
 
+Class by class, samples are first drawn as above and then divided; figures.py says how many of a class count.
+
 Batches go through each extractor once, whatever the number of metrics. Of the data, features are kept for the
 draws to come; of the generated samples, nothing.
 """
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,10 +25,12 @@ from tqdm import tqdm
 
 from scratchgan import metrics
 from scratchgan.backend import Streams
-from scratchgan.data import Dataset
+from scratchgan.classes import Classes
+from scratchgan.data import Dataset, Spec
 from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
-from scratchgan.metrics import Metric, Setting
+from scratchgan.figures import Collected, CollectedByClass, Figure, Views
+from scratchgan.metrics import Setting
 from scratchgan.metrics.fitting import own_streams
 
 BATCH = 250         # samples at a time through the generator and the extractors
@@ -36,13 +38,14 @@ DRAWS = 3
 REFERENCE = 10_000  # real samples compared with: radii about each of them take time quadratic in their number
 MOST = 2500         # samples in a draw, unless asked for more: PacGAN's count for its mixtures
 
-Views = dict[str, np.ndarray]       # a batch as metrics read it: Reading -> array
 Batch = tuple[Views, "np.ndarray | None"]
 
 
 class Source(Protocol):
-    """Where generated samples come from. `draws`: in words, how those of different draws are related."""
+    """Where generated samples come from. `draws`: in words, how those of different draws are related.
+    `labels`: the Spec of the labels that come with them, None for none."""
     draws: str
+    labels: Spec | None
 
     def batches(self, draw: int, n: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """The `n` samples of a draw in batches, (samples, labels or None)."""
@@ -51,6 +54,7 @@ class Source(Protocol):
 class Generated:
     """Samples of a GAN's averaged generator; the noise of a draw follows from `seed` and its number."""
     draws = "each with new noise"
+    labels = None
 
     def __init__(self, gan: Any, seed: int = 0):
         self.gan, self.seed = gan, seed
@@ -73,6 +77,7 @@ class Stored:
         if n > len(dataset):
             raise UserError(f"{dataset.name}: holds {len(dataset)} samples, fewer than the {n} of a draw")
         self.dataset, self.n, self.seed, self.disjoint = dataset, n, seed, n * count <= len(dataset)
+        self.labels = None if dataset.labels is None else dataset.spec
         self.draws = (f"disjoint parts of {len(dataset)} samples" if self.disjoint else
                       f"random parts of {len(dataset)} samples that overlap, so the deviation is too small")
 
@@ -87,40 +92,6 @@ class Stored:
             yield part.get(np.arange(len(part))), part.labels
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure of a metric: one value a draw, and what real data get (`floor`, empty for a metric of the
-    generator itself).
-
-    better: "lower", "higher", "1" or "". n: samples in a draw, 0 for a metric of the generator itself.
-    reference: real samples that they are compared with, 0 for none.
-    """
-
-    metric: str
-    name: str
-    better: str
-    values: list[float]
-    floor: list[float]
-    n: int
-    reference: int
-
-    @property
-    def mean(self) -> float:
-        """Over the draws."""
-        return float(np.mean(self.values))
-
-    @property
-    def deviation(self) -> float:
-        """Standard deviation over the draws; NaN for a single one."""
-        return deviation(self.values)
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Standard deviation with n - 1 in the denominator; NaN for fewer than two values, or where one is not
-    finite."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else math.nan
-
-
 def default_count(available: int) -> int:
     """Samples in a draw unless asked otherwise: half of the data, so that as many remain, at most MOST."""
     return min(MOST, available // 2)
@@ -128,13 +99,14 @@ def default_count(available: int) -> int:
 
 def measure(source: Source, setting: Setting, names: Sequence[str], n: int | None = None, draws: int = DRAWS,
             extractor: Callable[[np.ndarray], np.ndarray] | None = None, floors: bool = True,
-            progress: bool = True) -> list[Figure]:
+            progress: bool = True, classes: Classes | None = None) -> list[Figure]:
     """The figures of the metrics `names` on `draws` times `n` samples of `source`, by the protocol above.
 
     n: `default_count` of the training side if None. extractor: arrays (N, *shape) to features (N, D); the
     data's usual one if None. floors: whether to compute them, too. progress: a bar on stderr where that is a
-    terminal. The default random streams are those of `setting.seed` meanwhile, so a training that goes on
-    afterwards is not moved by a bit.
+    terminal. classes: compute each figure class by class, too, for those metrics of which that is a question;
+    each figure is followed by those of its classes. The default random streams are those of `setting.seed`
+    meanwhile, so a training that goes on afterwards is not moved by a bit.
     Raises UserError for an unknown metric, one that this data cannot have, and an `n` that leaves no
     reference as large.
     """
@@ -146,88 +118,67 @@ def measure(source: Source, setting: Setting, names: Sequence[str], n: int | Non
     if draws < 1:
         raise UserError(f"draws={draws}: expected at least 1")
     with own_streams(setting.seed):
-        reader = _Reader(setting.train, {name: metrics.get(name).reads for name in names}, extractor)
+        reader = _Reader(setting.train, {name: metrics.get(name).reads for name in names}, extractor,
+                         classes is not None and classes.seen)
         # Made before anything long begins: a metric that this data cannot have is refused at once.
-        collected = {name: _Figures(_made(name, setting)) for name in names}
-        sides = _Sides(setting, reader, collected.values(), n, draws, progress)
+        whole = [Collected(name, setting) for name in names]
+        by_class = [] if classes is None else [
+            CollectedByClass(name, setting, classes) for name in names if is_divided(name)]
+        collected = [*whole, *by_class]
+        sides = _Sides(setting, reader, collected, n, draws, progress, classes)
         with sides.bar:
             for draw in range(draws):
                 _one_draw(draw, source, setting, collected, sides)
                 if floors:
                     _floor_of_draw(collected, sides)
-    return [figure for name, figures in collected.items() for figure in figures.all(name, sides)]
+    return [*_in_order(whole, by_class, sides)]
 
 
-def _made(name: str, setting: Setting) -> Metric:
-    try:
-        return metrics.get(name).create(setting)
-    except UserError as error:
-        raise _of_metric(name, error) from error
+def is_divided(name: str) -> bool:
+    """Whether the metric is a question of the samples of one class alone."""
+    kind = metrics.get(name)
+    return kind.of_one_class and "fake" in kind.sources
 
 
-def _of_metric(name: str, error: ValueError) -> UserError:
-    """`error` with the metric's name in front, unless it begins with it."""
-    return UserError(str(error) if str(error).startswith(name) else f"{name}: {error}")
+def _in_order(whole: list[Collected], by_class: list[CollectedByClass], sides: _Sides) -> Iterator[Figure]:
+    divided = {c.name: [*c.figures(0, 0)] for c in by_class}
+    for collected in whole:
+        counts = sides.count(collected.held_out), sides.reference(collected.held_out)
+        for figure in collected.figures(*counts):
+            yield figure
+            yield from (f for f in divided.get(collected.name, []) if f.name == figure.name)
 
 
 # A draw
 
-@dataclass
-class _Figures:
-    """A metric and what it has computed so far, a dict a draw."""
-
-    metric: Metric
-    values: list[dict[str, float]] = field(default_factory=list)
-    floors: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def held_out(self) -> bool:
-        return "held_out" in self.metric.sources
-
-    @property
-    def of_samples(self) -> bool:
-        return "fake" in self.metric.sources
-
-    def all(self, name: str, sides: _Sides) -> Iterator[Figure]:
-        n = sides.count(self.held_out) if self.of_samples else 0
-        reference = sides.reference(self.held_out) if "real" in self.metric.sources else 0
-        for figure in self.values[0]:
-            yield Figure(name, figure, self.metric.figures.get(figure, ""),
-                         [row.get(figure, math.nan) for row in self.values],
-                         [row.get(figure, math.nan) for row in self.floors], n, reference)
-
-
-def _one_draw(draw: int, source: Source, setting: Setting, collected: dict[str, _Figures],
-              sides: _Sides) -> None:
-    for name, figures in collected.items():
-        figures.metric = _made(name, dataclasses.replace(setting, seed=setting.seed + draw))
+def _one_draw(draw: int, source: Source, setting: Setting, collected: list[Collected], sides: _Sides) -> None:
     sides.shuffle(draw)
-    all_figures = list(collected.values())
-    against_held_out = [f for f in all_figures if f.held_out]
-    plain = [f for f in all_figures if not f.held_out]
+    for figures in collected:
+        figures.begin(dataclasses.replace(setting, seed=setting.seed + draw),
+                      sides.classes_in_place(figures.held_out))
+    against_held_out = [f for f in collected if f.held_out]
+    plain = [f for f in collected if not f.held_out]
     _feed(plain, "real", sides.real_reference())
     if against_held_out:
         _feed(against_held_out, "real", sides.trained_on())
         _feed(against_held_out, "held_out", sides.shown_held_out())
-    _feed(all_figures, "fake", sides.generated(source, draw), sides)
-    for name, figures in collected.items():
-        figures.values.append(_computed(name, figures.metric))
-        if figures.of_samples:
-            figures.metric.reset("fake")
+    _feed(collected, "fake", sides.generated(source, draw), sides)
+    for figures in collected:
+        figures.note()
 
 
-def _floor_of_draw(collected: dict[str, _Figures], sides: _Sides) -> None:
+def _floor_of_draw(collected: list[Collected], sides: _Sides) -> None:
     """The same with real data in the samples' place; the metrics have the reference already."""
-    of_samples = {name: figures for name, figures in collected.items() if figures.of_samples}
-    against_held_out = [f for f in of_samples.values() if f.held_out]
-    _feed([f for f in of_samples.values() if not f.held_out], "fake", sides.real_in_place())
+    of_samples = [figures for figures in collected if figures.of_samples]
+    against_held_out = [f for f in of_samples if f.held_out]
+    _feed([f for f in of_samples if not f.held_out], "fake", sides.real_in_place())
     if against_held_out:
         _feed(against_held_out, "fake", sides.held_out_in_place())
-    for name, figures in of_samples.items():
-        figures.floors.append(_computed(name, figures.metric))
+    for figures in of_samples:
+        figures.note_floor()
 
 
-def _feed(receivers: list[_Figures], kind: str, batches: Iterator[Batch],
+def _feed(receivers: list[Collected], kind: str, batches: Iterator[Batch],
           sides: _Sides | None = None) -> None:
     """Show `batches` to the metrics that read `kind`; with `sides`, each no more than its count."""
     receivers = [f for f in receivers if kind in f.metric.sources]
@@ -239,16 +190,9 @@ def _feed(receivers: list[_Figures], kind: str, batches: Iterator[Batch],
         for figures in receivers:
             room = size if sides is None else min(size, max(0, sides.count(figures.held_out) - seen))
             if room:
-                figures.metric.update(views[figures.metric.reads][:room], kind,
-                                      None if labels is None else labels[:room])
+                figures.read({name: view[:room] for name, view in views.items()}, kind,
+                             None if labels is None else labels[:room])
         seen += size
-
-
-def _computed(name: str, metric: Metric) -> dict[str, float]:
-    try:
-        return {key: float(value) for key, value in metric.compute().items()}
-    except ValueError as error:         # UserError is one
-        raise _of_metric(name, error) from error
 
 
 # What the metrics see
@@ -256,7 +200,8 @@ def _computed(name: str, metric: Metric) -> dict[str, float]:
 class _Reader:
     """A batch as the metrics read it, through each extractor that one of them needs, once."""
 
-    def __init__(self, dataset: Dataset, readings: dict[str, str], extractor: Callable | None):
+    def __init__(self, dataset: Dataset, readings: dict[str, str], extractor: Callable | None,
+                 see_classes: bool = False):
         for name, reading in readings.items():
             if len(dataset.spec.shape) != 3 and reading in ("images", "probabilities"):
                 raise UserError(f"{name}: is a metric of images, but {dataset.name} holds points")
@@ -264,7 +209,7 @@ class _Reader:
         self.extractors: dict[str, Callable] = {}
         if "features" in readings.values():
             self.extractors["features"] = extractor or _usual_extractor(dataset)
-        if "probabilities" in readings.values():
+        if see_classes or "probabilities" in readings.values():
             from scratchgan.metrics import features
             self.extractors["probabilities"] = features.classifier().probabilities
 
@@ -295,7 +240,7 @@ class _Side:
         self.kept = {name: np.concatenate(parts) for name, parts in self.kept.items()}
 
     def batches(self, indices: np.ndarray) -> Iterator[Batch]:
-        """The samples at `indices`, their features and labels; read anew only where a metric wants samples."""
+        """The samples at `indices`, their features and labels; read anew only where one wants samples."""
         for start in range(0, len(indices), BATCH):
             part = indices[start:start + BATCH]
             plain = self.reader.plain(self.dataset.get(part)) if self.reader.shows_samples else {}
@@ -306,8 +251,9 @@ class _Side:
 class _Sides:
     """Both sides of the data as a draw divides them, and the generated samples."""
 
-    def __init__(self, setting: Setting, reader: _Reader, collected: Any, n: int, draws: int, progress: bool):
-        self.reader, self.n, self.seed = reader, n, setting.seed
+    def __init__(self, setting: Setting, reader: _Reader, collected: list[Collected], n: int, draws: int,
+                 progress: bool, classes: Classes | None):
+        self.reader, self.n, self.seed, self.classes = reader, n, setting.seed, classes
         train, held_out = len(setting.train), 0 if setting.held_out is None else len(setting.held_out)
         use_held_out = any(f.held_out for f in collected)
         self.n_held_out = min(n, held_out // 2)
@@ -334,6 +280,13 @@ class _Sides:
         self.order = generator(self.seed, "reference", draw).permutation(len(self.train.dataset))
         if self.held_out is not None:
             self.held_order = generator(self.seed, "held out", draw).permutation(len(self.held_out.dataset))
+
+    def classes_in_place(self, held_out: bool) -> np.ndarray | None:
+        """Of the real samples that stand for the generated ones in the floor."""
+        if self.classes is None:
+            return None
+        batches = self.held_out_in_place() if held_out else self.real_in_place()
+        return np.concatenate([self.classes.of_samples(views, labels) for views, labels in batches])
 
     def real_reference(self) -> Iterator[Batch]:
         return self.train.batches(self.order[self.n:self.n + self.reference(False)])

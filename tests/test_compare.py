@@ -78,6 +78,16 @@ def test_figures_of_evaluations_stand_beside_their_floors(runs, capsys):
     assert table["fid (n=200)"] == ["-", "3.25 ± 0.5 (floor 1.5)", "-"]
 
 
+def test_figures_of_a_class_name_it_and_their_count_beside_the_floor(runs, capsys):
+    figure = {"metric": "kid", "figure": "kid_se", "better": "lower", "value": 3.25, "deviation": 0.5,
+              "floor": 1.5, "floor_deviation": 0.25, "n": 100, "reference": 900, "class": "7", "reason": None}
+    lacking = {"value": None, "deviation": None, "floor": None, "n": 0, "reason": "kid: too few"}
+    for folder, own in (("a", {"n": 12}), ("b", lacking)):
+        Path(folder, "evaluation.json").write_text(json.dumps({"figures": [{**figure, **own}]}))
+    table = compared(capsys, "a", "b")
+    assert table["kid kid_se, class 7"] == ["3.25 ± 0.5 (floor 1.5, n=12)", "- (floor -, n=-)"]
+
+
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs, capsys):
     shutil.copytree("a", "other/a")
     assert compared(capsys, "a", "other/a")[""] == ["a", "other/a"]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from scratchgan import backend, cli, data, evaluate, measure, metrics
+from scratchgan.classes import Classes
 from scratchgan.data import Dataset, Spec
 from scratchgan.errors import UserError
 from scratchgan.measure import Generated, Stored
@@ -68,7 +69,17 @@ class OfImages(Spy):
     reads = "images"
 
 
-KNOWN = {"spy": Spy, "against": AgainstHeldOut, "alone": OfTheGenerator, "of_images": OfImages}
+class Choosy(Spy):
+    """Wants three samples."""
+
+    def compute(self):
+        if len(self.read["fake"]) < 3:
+            raise UserError(f"found {len(self.read['fake'])}")
+        return super().compute()
+
+
+KNOWN = {"spy": Spy, "choosy": Choosy, "against": AgainstHeldOut, "alone": OfTheGenerator,
+         "of_images": OfImages}
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +219,134 @@ def test_a_generator_of_nan_and_a_metric_of_images_on_points_are_refused():
         measure.measure(Generated(Counting()), SETTING, ["of_images"], n=10)
 
 
+# Class by class
+
+def parity(first: int, count: int, odd_in: int = 2) -> Dataset:
+    """`numbered`, of class 1 one in `odd_in`."""
+    plain = numbered(first, count)
+    labels = (np.arange(count) % odd_in == 0).astype(int)
+    return Dataset("parity", Spec((2,), -np.inf, np.inf, 2), plain.get(np.arange(count)), labels)
+
+
+LABELLED = Setting(parity(0, 1000), parity(5000, 100), None, seed=3)
+BOTH = Classes(("even", "odd"))
+
+
+def test_each_class_has_its_own_reference_and_a_floor_of_as_many_samples():
+    samples, train = parity(10_000, 1000, odd_in=5), LABELLED.train
+    figures = measure.measure(Stored(samples, n=300), LABELLED, ["spy"], n=300, classes=BOTH)
+    assert [(f.name, f.class_name) for f in figures] == [
+        (name, k) for name in ("gap", "count") for k in (None, "even", "odd")]
+    divided = [spy.history for spy in Spy.made if spy.history and len(spy.history[0]["real"]) < 700]
+    assert len(divided) == 3 * 2
+    for k, (of_samples, of_floor) in zip([0, 1] * 3, divided):
+        assert set(train.labels[np.array(of_samples["real"] + of_floor["fake"], int)]) == {k}
+        assert set(samples.labels[np.array(of_samples["fake"], int) - 10_000]) == {k}
+        assert len(of_samples["fake"]) == len(of_floor["fake"]) == len(set(of_floor["fake"]))
+        assert not set(of_floor["fake"]) & set(of_floor["real"])
+    even, odd = (f for f in figures if f.name == "count" and f.class_name)
+    # 240 even samples come, but of the 300 real ones in their place about 150 are even; 60 odd ones are
+    # fewer.
+    assert even.values == even.floor and 120 < even.mean < 180 and even.n == round(even.mean)
+    assert odd.values == odd.floor and 40 < odd.mean < 80
+    assert abs(even.reference + odd.reference - 700) <= 1
+
+
+def test_what_is_computed_of_all_samples_stays_the_same():
+    def whole(classes):
+        figures = measure.measure(Stored(parity(10_000, 900), n=300), LABELLED, ["spy", "against"], n=300,
+                                  classes=classes)
+        return [(f.name, f.values, f.floor, f.n, f.reference) for f in figures if f.class_name is None]
+
+    assert whole(BOTH) == whole(None)
+
+
+def test_held_out_data_are_divided_too():
+    figures = measure.measure(Stored(parity(10_000, 900), n=300), LABELLED, ["against"], n=300, classes=BOTH)
+    by_class = {f.class_name: (f.n, f.reference) for f in figures}
+    assert by_class[None] == (50, 1000) and by_class["odd"][1] == 500 and 15 < by_class["odd"][0] < 30
+
+
+@pytest.fixture
+def labelled_files():
+    labels = np.arange(600) % 3
+    np.savez("data.npz", x=points(600), y=labels)
+    np.savez("samples.npz", samples=points(300, seed=1), labels=np.arange(300) % 2)
+    np.savez("unlabelled.npz", samples=points(300, seed=1))
+    np.savez("beyond.npz", samples=points(300, seed=1), y=np.arange(300) % 4)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 8, 8), np.uint8)
+    np.savez("noise.npz", x=noise, y=np.arange(200) % 10)
+    np.savez("grey.npz", x=noise[:90])
+
+
+def test_a_class_without_samples_gets_no_value_and_a_reason(labelled_files, capsys):
+    assert run("evaluate", "samples.npz", "--data", "data.npz", "--metrics", "choosy", "--per-class",
+               "--out", "e.json") == 0
+    document = evaluate.read(Path("e.json"))
+    gap = {f["class"]: f for f in document["figures"] if (f["metric"], f["figure"]) == ("choosy", "gap")}
+    assert [*gap] == [None, "0", "1", "2"]
+    assert gap["2"]["value"] is gap["2"]["floor"] is None and gap["2"]["reason"] == "choosy: found 0"
+    assert (gap["2"]["n"], gap["2"]["values"]) == (0, [None] * 3)
+    assert all(gap[k]["value"] is not None and gap[k]["reason"] is None for k in (None, "0", "1"))
+    shown = capsys.readouterr().out.splitlines()
+    assert re.split("  +", shown[0])[:5] == ["metric", "figure", "class", "value", "floor"]
+    assert shown[1].split()[:3] == ["choosy", "gap", "all"]
+    assert shown[4].split()[:5] == ["choosy", "gap", "2", "-", "-"]
+    assert shown.count("no value for class 2: choosy: found 0") == 1
+    assert any(line.startswith("class: the labels of data.npz") for line in shown)
+
+
+def test_without_the_option_there_are_no_classes(labelled_files, capsys):
+    assert run("evaluate", "samples.npz", "--data", "data.npz", "--metrics", "spy", "--out", "e.json") == 0
+    assert {f["class"] for f in evaluate.read(Path("e.json"))["figures"]} == {None}
+    assert "class" not in capsys.readouterr().out
+
+
+def test_the_classifier_says_what_unlabelled_digits_are(capsys):
+    digits = data.load("mnist5k")
+    chosen = np.random.default_rng(0).permutation(len(digits))[:500]
+    pictures = np.round((digits.get(chosen) + 1) * 127.5).astype(np.uint8)
+    labels = digits.labels[chosen]
+    np.savez("data.npz", x=pictures[:350, 0], y=labels[:350])
+    np.savez("samples.npz", x=pictures[350:][labels[350:] != 7, 0])
+    assert run("evaluate", "samples.npz", "--data", "data.npz", "--metrics", "choosy,groups", "--features",
+               "pixels", "--per-class", "--n", "90", "--out", "e.json") == 0
+    shown = capsys.readouterr().out
+    document = evaluate.read(Path("e.json"))
+    of_class = {f["class"]: f for f in document["figures"] if f["figure"] == "count"}
+    assert of_class["7"]["value"] is None and "choosy: found" in of_class["7"]["reason"]
+    assert of_class["1"]["value"] >= 3 and of_class["1"]["values"] == of_class["1"]["floor_values"]
+    assert {f["class"] for f in document["figures"] if f["metric"] == "groups"} == {None}
+    assert re.search(r"as the shipped digit classifier sees them, which agrees with (9.|100)\.. % of", shown)
+    assert "of all classes together only: groups" in shown
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["samples.npz", "--data", "unlabelled.npz"], "unlabelled.npz has no labels"),
+    (["unlabelled.npz", "--data", "data.npz"], "come without labels, which only greyscale digits can"),
+    (["beyond.npz", "--data", "data.npz"], "labels of the samples go up to 3, those of data.npz to 2"),
+    (["grey.npz", "--data", "noise.npz"], "the digit classifier sees only .* of those of noise.npz"),
+    (["samples.npz", "--data", "data.npz", "--metrics", "against", "--held-out", "unlabelled.npz"],
+     "unlabelled.npz has no labels"),
+    (["samples.npz", "--data", "data.npz", "--metrics", "cas"],
+     "no question of a single class is asked by cas"),
+])
+def test_classes_that_are_not_known_are_refused(labelled_files, arguments, message, capsys):
+    metric = [] if "--metrics" in arguments else ["--metrics", "spy"]
+    assert re.search(message, refused(capsys, "evaluate", *arguments, *metric, "--per-class"))
+
+
+def test_folders_of_other_classes_are_refused(capsys):
+    for folder, names in (("real", ("cat", "dog")), ("made", ("dog", "fox"))):
+        for name in names:
+            Path(folder, name).mkdir(parents=True)
+            for i in range(8):
+                Image.new("RGB", (8, 8), (i, 9 * i, 3)).save(Path(folder, name, f"{i}.png"))
+    line = refused(capsys, "evaluate", "made", "--data", "real", "--size", "8", "--metrics", "of_images",
+                   "--per-class")
+    assert "classes of the samples are dog, fox, but those of real cat, dog" in line
+
+
 # The command
 
 def run(*arguments: str) -> int:
@@ -333,7 +472,13 @@ def test_a_run_without_checkpoint_or_with_held_out_given_is_refused(capsys):
     assert "checkpoint" in refused(capsys, "evaluate", "a", "--metrics", "spy")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"figures": [1]}', '{"figures": [{"metric": 1}]}'])
+WRONG_CLASS = json.dumps({"figures": [{
+    "metric": "fid", "figure": "fid", "better": "", "n": 1, "reference": 1, "class": 3,
+    **dict.fromkeys(("value", "deviation", "floor", "floor_deviation"))}]})
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"figures": [1]}', '{"figures": [{"metric": 1}]}',
+                                     WRONG_CLASS, '{"figures": [], "classes": 3}'])
 def test_a_damaged_document_is_refused(content):
     Path("e.json").write_text(content)
     with pytest.raises(UserError, match="e.json: (is no JSON|expected what scratchgan evaluate writes)"):

@@ -132,8 +132,9 @@ def test_the_same_run_gives_the_same_report(runs):
 def test_figures_of_the_evaluation_stand_in_it(runs, monkeypatch):
     figure = {"metric": "fid", "figure": "fid", "better": "lower", "value": 3.25, "deviation": 0.5,
               "floor": 1.5, "floor_deviation": 0.25, "n": 100, "reference": 900}
-    document = {"figures": [figure], "draws": 3, "draws_are": "each with new noise", "data": "digits",
-                "features": "digits", "seed": 0}
+    lacking = {**figure, "class": "seven", "reason": "fid: too few", "value": None, "deviation": None}
+    document = {"figures": [figure, lacking], "draws": 3, "draws_are": "each with new noise",
+                "data": "digits", "features": "digits", "seed": 0, "classes": ["class: by labels"]}
     asked = []
     monkeypatch.setattr(evaluate, "evaluate", lambda request: asked.append(request.samples) or document)
     for arguments in ((), ("--evaluate",), ()):
@@ -141,6 +142,8 @@ def test_figures_of_the_evaluation_stand_in_it(runs, monkeypatch):
         computed = bool(asked)
         assert ("3.25 ± 0.5" in page.text and "1.5 ± 0.25" in page.text) == computed
         assert ("Not computed" in page.text) != computed
+        for text in ("no value for class seven: fid: too few", "class: by labels"):
+            assert (text in page.text) == computed
     assert asked == [Path("digits")] and evaluate.read(Path("digits/evaluation.json")) == document
 
 

@@ -74,6 +74,7 @@ class ClassificationAccuracy(Metric):
     training: figures of a permutation differ as those of another seed do."""
     name = "cas"
     reads = "images"
+    of_one_class = False
     sources: ClassVar = ("real", "fake")
     figures: ClassVar = {"cas": "higher", "cas_gap": "0"}
 

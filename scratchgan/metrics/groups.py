@@ -37,6 +37,7 @@ class Groups(Metric):
     """Counts of classes by the largest probability: memory for K numbers. Labels are left aside."""
     name = "groups"
     reads = "probabilities"
+    of_one_class = False
     sources: ClassVar = ("real", "fake")
     figures: ClassVar = {"groups_tv": "lower", "groups_kl": "lower", "ratio_smallest": "1", "ratio_min": "1",
                          "ratio_max": "1", **{f"ratio_{k}": "1" for k in range(DigitClassifier.classes)}}
@@ -95,13 +96,22 @@ class PerClass(Metric):
         for k in np.unique(labels):
             self._metrics[k].update(batch[labels == k], source, labels[labels == k])
 
-    def compute(self) -> dict[str, float]:
-        figures = {}
-        for k, metric in enumerate(self._metrics):
+    def by_class(self) -> list[dict[str, float] | ValueError]:
+        """The figures of each class under their own names, or why there are none, as with too few samples."""
+        found: list[dict[str, float] | ValueError] = []
+        for metric in self._metrics:
             try:
-                found = metric.compute()
-            except UserError as error:
-                raise UserError(f"class {k}: {error}") from error
+                found.append({name: float(value) for name, value in metric.compute().items()})
+            except ValueError as error:
+                found.append(error)
+        return found
+
+    def compute(self) -> dict[str, float]:
+        """UserError for a class without figures."""
+        figures = {}
+        for k, found in enumerate(self.by_class()):
+            if isinstance(found, ValueError):
+                raise UserError(f"class {k}: {found}") from found
             figures |= {f"{name}_{k}": value for name, value in found.items()}
         return figures
 

@@ -46,12 +46,14 @@ class Metric:
 
     name: on the command line. reads: what its batches hold. sources: which of them it needs. figures: the
     names that `compute` returns, each with what is better: "lower", "higher", or the value to be at ("1").
+    of_one_class: whether they mean something of the samples of one class alone.
     """
 
     name: ClassVar[str]
     reads: ClassVar[Reading]
     sources: ClassVar[tuple[Source, ...]] = ("real", "fake")
     figures: ClassVar[dict[str, str]]
+    of_one_class: ClassVar[bool] = True
 
     @classmethod
     def create(cls, setting: Setting) -> Metric:

@@ -41,6 +41,7 @@ class StackedModes(Metric):
     """Counts of modes: memory for 1,000 numbers."""
     name = "stacked_modes"
     reads = "images"
+    of_one_class = False
     sources: ClassVar = ("fake",)
     figures: ClassVar = {"stacked_modes": "higher", "stacked_kl": "lower"}
     samples: ClassVar[int] = SAMPLES
