@@ -16,7 +16,7 @@ from scratchgan.metrics import classification_accuracy as cas
 from scratchgan.metrics.features import Extractor, framed
 from scratchgan.metrics.fitting import fit, own_streams
 from scratchgan.metrics.path_length import PathLength, lerp, path_lengths, slerp, trimmed_mean
-from scratchgan.metrics.train_classifier import COMMAND, warped
+from scratchgan.metrics.train_classifier import COMMAND, SOURCES, accuracy_key, warped
 from scratchgan.nets.classifier import Classifier
 
 
@@ -32,19 +32,29 @@ def digits(held_out):
 
 # The digit classifier
 
-def test_the_shipped_classifier_knows_98_percent_of_the_held_out_digits(held_out, digits):
-    accuracy = np.mean(features.classifier().labels(digits) == held_out.labels)
+LEAST = {("mnist5k", 28): 0.985, ("mnist5k", 16): 0.98, ("mnist5k", 8): 0.96, ("digits", 8): 0.98,
+         ("digits", 16): 0.98}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_shipped_classifier_knows_the_held_out_digits(source):
+    held_out = data.load(*source).split(0.1, seed=0)[1]
+    accuracy = np.mean(features.classifier().labels(held_out.get(np.arange(len(held_out)))) == held_out.labels)
+    assert accuracy >= LEAST[source]
     metadata = features.read_weights(features.WEIGHTS)[1]
-    assert len(digits) == 500 and accuracy >= 0.98
-    assert float(metadata["held_out_accuracy"]) == pytest.approx(accuracy)
-    assert metadata["command"].startswith(COMMAND)
+    # The file has four decimals, and another machine's rounding may move one digit over the edge.
+    assert float(metadata[accuracy_key(*source)]) == pytest.approx(accuracy, abs=1.5 / len(held_out))
+
+
+def test_the_shipped_file_says_what_made_it():
+    assert features.read_weights(features.WEIGHTS)[1]["command"].startswith(COMMAND)
 
 
 def test_the_shipped_file_is_small():
     assert features.WEIGHTS.stat().st_size < 400_000
 
 
-@pytest.mark.parametrize("size, least", [(32, 0.98), (56, 0.98), (16, 0.97)])
+@pytest.mark.parametrize("size, least", [(32, 0.98), (56, 0.98), (20, 0.98)])
 def test_other_sizes_are_read_too(held_out, size, least):
     resized = data.load("mnist5k", size=size).split(0.1, seed=0)[1]
     assert np.mean(features.classifier().labels(resized.get(np.arange(500))) == held_out.labels) >= least

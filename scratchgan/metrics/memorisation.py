@@ -13,8 +13,8 @@ training and H the held-out samples:
   held-out samples h: samples nearer to the training set than 99 in 100 new samples of the data are. So new
   samples of the data have a copy rate of 1 %, and copies 100 %.
 
-The shipped digit classifier has itself learnt the training side of mnist5k, and its features of those digits
-are a little more typical than those of held-out ones: `evaluate` shows what held-out digits get in the place
+The shipped digit classifier has itself learnt the training sides of mnist5k and digits, and its features of
+those are a little more typical than those of held-out ones: `evaluate` shows what held-out digits get in the place
 of samples, and figures are to be read against that.
 """
 from __future__ import annotations
