@@ -412,6 +412,14 @@ def test_wasserstein_distance_is_scipys(n, m):
     np.testing.assert_allclose(sorted_wasserstein(np.sort(a), np.sort(b)), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("n, m", [(40, 40), (70, 45), (1, 9)])
+def test_on_a_line_sliced_wasserstein_is_scipys(n, m):
+    """All unit vectors are 1 or -1 there."""
+    x, y = normal(n, 1, seed=1, dtype=np.float64), normal(m, 1, seed=2, mean=0.5, dtype=np.float64)
+    expected = stats.wasserstein_distance(x[:, 0], y[:, 0])
+    assert sliced_wasserstein(x, y, projections=5) == pytest.approx(expected, rel=1e-12)
+
+
 def test_sliced_wasserstein_of_a_shift():
     """A shift by v moves every projection by u.v, and E |u.v| = |v| Gamma(D/2) / (sqrt(pi)
     Gamma((D+1)/2))."""
