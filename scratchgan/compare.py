@@ -91,12 +91,11 @@ def _figures(document: dict[str, Any] | None) -> dict[str, str]:
 
 def _line(figure: dict[str, Any]) -> tuple[str, str]:
     name = " ".join(dict.fromkeys((figure["metric"], figure["figure"])))
-    count = f"n={figure['n'] or MISSING}"
     value = evaluate.with_deviation(figure["value"], figure["deviation"])
     floor = f"floor {evaluate.with_deviation(figure['floor'], None)}"
     if figure.get("class"):
-        return f"{name}, class {figure['class']}", f"{value} ({floor}, {count})"
-    return f"{name} ({count})", f"{value} ({floor})"
+        return f"{name}, class {figure['class']}", f"{value} ({floor}, n={figure['n']})"
+    return f"{name} (n={figure['n'] or MISSING})", f"{value} ({floor})"
 
 
 # Curves

@@ -267,12 +267,17 @@ def rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
                "class": [f.get("class") or "all" for f in shown],
                "value": [with_deviation(f["value"], f["deviation"]) for f in shown],
                "floor": [with_deviation(f["floor"], f["floor_deviation"]) for f in shown],
-               "samples": [str(f["n"] or "-") for f in shown],
-               "reference": [str(f["reference"] or "-") for f in shown],
+               "samples": [_count(f, "n") for f in shown],
+               "reference": [_count(f, "reference") for f in shown],
                "better": [f["better"] for f in shown]}
     if not any(f.get("class") for f in shown):
         del columns["class"]
     return [tuple(columns), *zip(*columns.values())]
+
+
+def _count(figure: dict[str, Any], key: str) -> str:
+    """A class may lack samples; a metric of all of them that has none does not read any."""
+    return str(figure[key] if figure.get("class") else figure[key] or "-")
 
 
 def protocol(document: dict[str, Any]) -> list[str]:

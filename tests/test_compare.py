@@ -85,7 +85,7 @@ def test_figures_of_a_class_name_it_and_their_count_beside_the_floor(runs, capsy
     for folder, own in (("a", {"n": 12}), ("b", lacking)):
         Path(folder, "evaluation.json").write_text(json.dumps({"figures": [{**figure, **own}]}))
     table = compared(capsys, "a", "b")
-    assert table["kid kid_se, class 7"] == ["3.25 ± 0.5 (floor 1.5, n=12)", "- (floor -, n=-)"]
+    assert table["kid kid_se, class 7"] == ["3.25 ± 0.5 (floor 1.5, n=12)", "- (floor -, n=0)"]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs, capsys):

@@ -15,7 +15,7 @@ from scratchgan.classes import Classes
 from scratchgan.data import Dataset, Spec
 from scratchgan.errors import UserError
 from scratchgan.measure import Generated, Stored
-from scratchgan.metrics import Metric, Setting
+from scratchgan.metrics import Metric, Setting, features
 from scratchgan.metrics.features import Extractor
 
 RING = "train gan --data ring --batch-size 16 --set g_widths=8,8 --set d_widths=8 --steps 2".split()
@@ -267,6 +267,28 @@ def test_held_out_data_are_divided_too():
     assert by_class[None] == (50, 1000) and by_class["odd"][1] == 500 and 15 < by_class["odd"][0] < 30
 
 
+def test_what_the_classifier_sees_counts_for_samples_and_floor_but_not_for_the_reference(monkeypatch):
+    class OffByOne:
+        """Sees the class that follows on the one whose number every pixel holds."""
+
+        def probabilities(self, images):
+            return np.eye(3)[(images[:, 0, 0, 0].astype(int) + 1) % 3]
+
+    monkeypatch.setattr(features, "classifier", OffByOne)
+    labels = np.arange(300) % 3
+    pictures = np.broadcast_to(labels[:, None, None, None], (300, 1, 2, 2)).astype(np.float32)
+    train = Dataset("pictures", Spec((1, 2, 2), -1, 1, 3), pictures, labels)
+    unlabelled = Dataset("made", Spec((1, 2, 2), -1, 1), pictures)
+    measure.measure(Stored(unlabelled, n=100), Setting(train, train), ["of_images"], n=100,
+                    classes=Classes(("0", "1", "2"), agreement=0.9))
+    divided = [spy.history for spy in Spy.made if spy.history and len(spy.history[0]["real"]) < 200]
+    assert len(divided) == 9
+    for k, (of_samples, of_floor) in zip([0, 1, 2] * 3, divided):
+        assert set(of_samples["real"]) == {k}
+        assert set(of_samples["fake"]) == set(of_floor["fake"]) == {(k - 1) % 3}
+        assert len(of_samples["fake"]) == len(of_floor["fake"])
+
+
 @pytest.fixture
 def labelled_files():
     labels = np.arange(600) % 3
@@ -291,7 +313,7 @@ def test_a_class_without_samples_gets_no_value_and_a_reason(labelled_files, caps
     shown = capsys.readouterr().out.splitlines()
     assert re.split("  +", shown[0])[:5] == ["metric", "figure", "class", "value", "floor"]
     assert shown[1].split()[:3] == ["choosy", "gap", "all"]
-    assert shown[4].split()[:5] == ["choosy", "gap", "2", "-", "-"]
+    assert shown[4].split()[:6] == ["choosy", "gap", "2", "-", "-", "0"]
     assert shown.count("no value for class 2: choosy: found 0") == 1
     assert any(line.startswith("class: the labels of data.npz") for line in shown)
 
