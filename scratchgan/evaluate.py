@@ -26,6 +26,7 @@ from scratchgan.run import Run, divided, read_plan, versions
 
 FILE = "evaluation.json"
 HELD_OUT = 0.1              # share of the data that is put aside where none was held out from training
+PROTOCOL = {"data", "draws", "draws_are", "features", "seed"}     # how the figures of a document came about
 LEAST_DRAWS = 3             # fewer say little of the uncertainty
 COLOURLESS = 0.1            # how far the channels of a grey JPEG may lie apart, of a range of 2
 
@@ -235,8 +236,9 @@ def read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: is no JSON: {error}") from error
     if (not isinstance(document, dict) or not _is_list_of_figures(document.get("figures"))
-            or not _is_list_of_texts(document.get("classes", []))):
-        raise UserError(f"{path}: expected what scratchgan evaluate writes: an object with figures")
+            or not _is_list_of_texts(document.get("classes", [])) or not PROTOCOL <= document.keys()):
+        raise UserError(f"{path}: expected what scratchgan evaluate writes: an object with figures and "
+                        f"{', '.join(sorted(PROTOCOL))}")
     return document
 
 

@@ -68,11 +68,14 @@ def test_runs_of_different_gans(runs, capsys):
     assert page.count("<path class=\"curve c2") >= 1 and "n_critic" in page and "<th" in page
 
 
+PROTOCOL = {"data": "ring", "draws": 3, "draws_are": "each with new noise", "features": "pixels", "seed": 0}
+
+
 def test_figures_of_evaluations_stand_beside_their_floors(runs, capsys):
     figure = {"metric": "fid", "figure": "fid", "better": "lower", "value": 3.25, "deviation": 0.5,
               "floor": 1.5, "floor_deviation": 0.25, "n": 100, "reference": 900}
     for folder, n in (("a", 100), ("b", 200)):
-        Path(folder, "evaluation.json").write_text(json.dumps({"figures": [{**figure, "n": n}]}))
+        Path(folder, "evaluation.json").write_text(json.dumps({**PROTOCOL, "figures": [{**figure, "n": n}]}))
     table = compared(capsys, "a", "b", "w")
     assert table["fid (n=100)"] == ["3.25 ± 0.5 (floor 1.5)", "-", "-"]
     assert table["fid (n=200)"] == ["-", "3.25 ± 0.5 (floor 1.5)", "-"]
@@ -83,7 +86,7 @@ def test_figures_of_a_class_name_it_and_their_count_beside_the_floor(runs, capsy
               "floor": 1.5, "floor_deviation": 0.25, "n": 100, "reference": 900, "class": "7", "reason": None}
     lacking = {"value": None, "deviation": None, "floor": None, "n": 0, "reason": "kid: too few"}
     for folder, own in (("a", {"n": 12}), ("b", lacking)):
-        Path(folder, "evaluation.json").write_text(json.dumps({"figures": [{**figure, **own}]}))
+        Path(folder, "evaluation.json").write_text(json.dumps({**PROTOCOL, "figures": [{**figure, **own}]}))
     table = compared(capsys, "a", "b")
     assert table["kid kid_se, class 7"] == ["3.25 ± 0.5 (floor 1.5, n=12)", "- (floor -, n=0)"]
 

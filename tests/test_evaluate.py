@@ -500,7 +500,7 @@ WRONG_CLASS = json.dumps({"figures": [{
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"figures": [1]}', '{"figures": [{"metric": 1}]}',
-                                     WRONG_CLASS, '{"figures": [], "classes": 3}'])
+                                     WRONG_CLASS, '{"figures": [], "classes": 3}', '{"figures": []}'])
 def test_a_damaged_document_is_refused(content):
     Path("e.json").write_text(content)
     with pytest.raises(UserError, match="e.json: (is no JSON|expected what scratchgan evaluate writes)"):
