@@ -152,12 +152,7 @@ def _read_pair(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _read_document(path: Path) -> dict:
-    with storage.disk_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON, so no checkpoint: {error}") from error
+    document = storage.read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else None
         raise UserError(f"{path}: format {found!r}, expected a checkpoint of format {FORMAT}")

@@ -229,12 +229,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """The document at `path`. Raises UserError where it is damaged."""
-    with storage.disk_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{path}: is no JSON: {error}") from error
+    document = storage.read_json(path)
     if (not isinstance(document, dict) or not _is_list_of_figures(document.get("figures"))
             or not _is_list_of_texts(document.get("classes", [])) or not PROTOCOL <= document.keys()):
         raise UserError(f"{path}: expected what scratchgan evaluate writes: an object with figures and "

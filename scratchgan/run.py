@@ -97,12 +97,7 @@ def read_plan(folder: Path) -> Plan:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{folder}: is no run folder: it has no config.json")
-    with storage.disk_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{path}: is no JSON: {error}") from error
+    document = storage.read_json(path)
     expected = [f.name for f in dataclasses.fields(Plan)]
     if not isinstance(document, dict) or not isinstance(document.get("config"), dict) \
             or not set(expected) <= document.keys() | OLDER.keys():

@@ -6,10 +6,12 @@ folder) becomes a UserError.
 """
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from scratchgan.errors import UserError
 
@@ -44,6 +46,16 @@ def write_atomically(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document at `path`. Raises UserError where it cannot be read or is none."""
+    with disk_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:       # the latter for brackets in brackets without end
+        raise UserError(f"{path}: is no JSON: {error}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -27,7 +27,6 @@ import inspect
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from math import prod
-from typing import Any
 
 import numpy as np
 from numpy import ndarray

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from scratchgan import nn
 from scratchgan.backend import Streams, xp
 from scratchgan.data import Dataset
 from scratchgan.data.seeds import generator

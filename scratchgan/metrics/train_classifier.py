@@ -107,6 +107,7 @@ def accuracy_key(name: str, size: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Train, print the accuracies on held-out digits and write the weights."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.split("\n\n")[0])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)

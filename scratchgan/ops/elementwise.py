@@ -213,6 +213,7 @@ cos.vjp(x=times(lambda x: -sin(x)))
 
 @Broadcasting
 def where(condition, a, b):
+    """a where `condition` holds, b elsewhere."""
     a, b = alike(a, b)
     if on_host(a) and a.size >= LARGE and a.dtype.kind == "f":
         return _chosen(a, b, condition)
@@ -232,12 +233,14 @@ def _chosen(a, b, condition):
 
 @Broadcasting
 def maximum(a, b):
+    """The larger of a and b; NaN where either is NaN. At ties the cotangent is shared equally."""
     a, b = alike(a, b)
     return xp(a).maximum(a, b)
 
 
 @Broadcasting
 def minimum(a, b):
+    """The smaller of a and b; NaN where either is NaN. At ties the cotangent is shared equally."""
     a, b = alike(a, b)
     return xp(a).minimum(a, b)
 
@@ -266,6 +269,7 @@ def clamp_between(x, *, low, high):
 @Op
 @in_blocks
 def absolute(x):
+    """|x|, with slope 0 at 0."""
     return abs(x)
 
 
@@ -324,6 +328,7 @@ def softplus(x, *, beta, threshold):
 @Op
 @in_blocks
 def tanh(x):
+    """(e^x - e^-x) / (e^x + e^-x)."""
     x = floating(x)
     return xp(x).tanh(x)
 
@@ -331,6 +336,7 @@ def tanh(x):
 @Op
 @in_blocks
 def relu(x):
+    """max(x, 0), with slope 0 at 0."""
     return xp(x).maximum(x, _filled(x, 0))
 
 
@@ -523,43 +529,51 @@ gelu_tanh.vjp(x=times(_gelu_tanh_slope))
 
 @Op
 def eq(a, b):
+    """a == b."""
     return a == b
 
 
 @Op
 def ne(a, b):
+    """a != b."""
     return a != b
 
 
 @Op
 def lt(a, b):
+    """a < b."""
     return a < b
 
 
 @Op
 def le(a, b):
+    """a <= b."""
     return a <= b
 
 
 @Op
 def gt(a, b):
+    """a > b."""
     return a > b
 
 
 @Op
 def ge(a, b):
+    """a >= b."""
     return a >= b
 
 
 @Op
 @in_blocks
 def bitwise_and(a, b):
+    """a and b, bit by bit; of booleans the logical and."""
     return a & b
 
 
 @Op
 @in_blocks
 def bitwise_or(a, b):
+    """a or b, bit by bit; of booleans the logical or."""
     return a | b
 
 
