@@ -19,6 +19,7 @@ from scratchgan.metrics.metric import Setting
 
 SIZE, SUBSETS = 1000, 10    # the paper's size of a subset; the least number of them that tells their spread
 BLOCK, COLUMNS = 200, 1000  # of the kernel matrix at a time: 800 kB
+ROWS = 512                  # turned into factors at a time, in the cache
 
 
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
@@ -93,16 +94,24 @@ def _sides(x: np.ndarray, y: np.ndarray) -> tuple[_Side, _Side]:
 
 
 def _side(x: np.ndarray, centre: np.ndarray) -> _Side:
-    centred, dimensions = x - centre, len(centre)
-    mean = centre.astype(np.float64)
-    bracket = (centred.astype(np.float64) @ mean + mean @ mean / 2) / dimensions + 0.5
-    high = bracket.astype(np.float32)
-    left, right = (np.ones((len(x), dimensions + 4), np.float32) for _ in range(2))
-    right[:, :dimensions] = centred
-    left[:, :dimensions] = right[:, :dimensions] / np.float32(dimensions)
-    left[:, dimensions] = right[:, dimensions + 2] = high
-    left[:, dimensions + 1] = right[:, dimensions + 3] = bracket - high
-    return _Side(left, right, (np.vecdot(x, x).astype(np.float64) / dimensions + 1) ** 3)
+    n, dimensions, mean = len(x), len(centre), centre.astype(np.float64)
+    left, right = (np.ones((n, dimensions + 4), np.float32) for _ in range(2))
+    own = np.empty(n)
+
+    def fill(part: slice) -> None:
+        for start in range(part.start, part.stop, ROWS):
+            rows = slice(start, min(start + ROWS, part.stop))
+            centred = x[rows] - centre
+            bracket = (centred.astype(np.float64) @ mean + mean @ mean / 2) / dimensions + 0.5
+            high = bracket.astype(np.float32)
+            right[rows, :dimensions] = centred
+            left[rows, :dimensions] = right[rows, :dimensions] / np.float32(dimensions)
+            left[rows, dimensions] = right[rows, dimensions + 2] = high
+            left[rows, dimensions + 1] = right[rows, dimensions + 3] = bracket - high
+            own[rows] = (np.vecdot(x[rows], x[rows]).astype(np.float64) / dimensions + 1) ** 3
+
+    backend.parallel(n, fill)
+    return _Side(left, right, own)
 
 
 def _squared_mmd(x: _Side, y: _Side) -> float:
