@@ -580,14 +580,17 @@ def bitwise_or(a, b):
 @Op
 @in_blocks
 def bitwise_not(x):
+    """Every bit of x turned; of booleans the logical not."""
     return ~x
 
 
 @Op
 def isfinite(x):
+    """Where x is neither infinite nor NaN."""
     return xp(x).isfinite(x)
 
 
 @Op
 def isnan(x):
+    """Where x is NaN."""
     return xp(x).isnan(x)

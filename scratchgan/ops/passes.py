@@ -122,6 +122,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def address(a: np.ndarray) -> int:
+    """Where the memory of `a` begins."""
     return a.__array_interface__["data"][0]
 
 
