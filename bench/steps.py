@@ -16,7 +16,7 @@ import torch
 
 from bench.timing import Budget, Row, compare
 from scratchgan.data import Spec
-from tests.twins import IMAGE, POINT, Twins, batches, twins
+from tests.twins import IMAGE, POINT, Twins, batches, for_torch, twins
 
 BATCH = 64
 TOLERANCES = (1e-3, 1e-2)  # of the first steps: Adam's first updates have the size of lr, rounding or not
@@ -30,18 +30,18 @@ class Workload:
     gan: str
     spec: Spec
     settings: dict = field(default_factory=dict)
-    freeze: bool = False
+    options: dict = field(default_factory=dict)  # of the reference
 
     def twins(self, **more) -> Twins:
         return twins(
             self.gan,
             self.spec,
             dtype=np.float32,
-            freeze=self.freeze,
+            options=self.options,
             **{"batch_size": BATCH, **self.settings, **more},
         )
 
-    def data(self) -> list[np.ndarray]:
+    def data(self) -> list[tuple]:
         """A few batches that are used over and over."""
         return list(
             itertools.islice(batches(self.spec, self.settings.get("batch_size", BATCH), np.float32), 4)
@@ -54,9 +54,9 @@ WORKLOADS = [
     Workload("gan MLP 28x28x1", "gan", Spec((1, 28, 28), *IMAGE)),
     Workload("gan MLP points", "gan", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
     Workload("dcgan 32x32x1", "dcgan", GREY, WIDE),
-    Workload("dcgan 32x32x1, D frozen", "dcgan", GREY, WIDE, freeze=True),
+    Workload("dcgan 32x32x1, D frozen", "dcgan", GREY, WIDE, {"freeze": True}),
     Workload("dcgan 64x64x3", "dcgan", COLOUR, WIDE),
-    Workload("dcgan 64x64x3, D frozen", "dcgan", COLOUR, WIDE, freeze=True),
+    Workload("dcgan 64x64x3, D frozen", "dcgan", COLOUR, WIDE, {"freeze": True}),
     Workload("wgan_gp 32x32x1", "wgan_gp", GREY, WIDE),
     Workload("wgan_gp MLP points", "wgan_gp", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
 ]
@@ -64,9 +64,8 @@ WORKLOADS = [
 
 def stepping(workload: Workload, pair: Twins) -> tuple:
     """Two functions that take a training step, ours and PyTorch's."""
-    data = workload.data()
-    ours = itertools.cycle([(x, None) for x in data])
-    theirs = itertools.cycle([torch.from_numpy(x) for x in data])
+    ours = itertools.cycle(workload.data())
+    theirs = itertools.cycle(map(for_torch, workload.data()))
     return (lambda: pair.ours.step(ours)), (lambda: pair.theirs.step(theirs))
 
 

@@ -1,20 +1,23 @@
-"""A GAN of scratchgan and its PyTorch twin: same weights, same batches, same noise."""
+"""A GAN of scratchgan and its PyTorch twin, tests/reference/NAME.py: same weights, same batches, same noise."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+import math
+from collections import defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 import torch
 
-from scratchgan import gans
+from scratchgan import gans, nn, optim
 from scratchgan.backend import Streams, to_host
 from scratchgan.data import Spec
-from tests.reference import dcgan, gan, wgan_gp
+from tests.reference import Average, Draws
 
 IMAGE, POINT = (-1.0, 1.0), (-np.inf, np.inf)
+UNRECORDED = {"init", "dropout"}  # initial weights are handed over; what drops out cannot be compared
 
 
 class Recorder:
@@ -35,34 +38,44 @@ class Recorder:
 
 
 class RecordingStreams(Streams):
-    """Streams whose noise can be handed to another program, draw by draw."""
-
-    RECORDED = ("noise", "epsilon")
+    """Streams whose draws can be handed to another program, one by one; `drawn` holds those left, by
+    stream.
+    """
 
     def __init__(self, seed: int = 0):
         super().__init__(seed)
-        self.drawn = {name: deque() for name in self.RECORDED}
+        self.drawn: defaultdict[str, deque] = defaultdict(deque)
 
     def __getitem__(self, name: str):
         generator = super().__getitem__(name)
-        return Recorder(generator, self.drawn[name]) if name in self.RECORDED else generator
-
-    def replay(self, name: str, dtype: torch.dtype) -> Callable[[int], torch.Tensor]:
-        """The function n -> the oldest draw that was not yet replayed; it must be n samples."""
-
-        def next_draw(n: int) -> torch.Tensor:
-            if not self.drawn[name]:
-                raise AssertionError(f"PyTorch draws {name} once more than scratchgan did")
-            draw = self.drawn[name].popleft()
-            assert len(draw) == n, f"{name}: {n} samples wanted, {len(draw)} were drawn"
-            return torch.from_numpy(draw).to(dtype)
-
-        return next_draw
+        return generator if name in UNRECORDED else Recorder(generator, self.drawn[name])
 
 
-def fresh(latent: int) -> dict[str, Callable[[int], torch.Tensor]]:
-    """PyTorch's own noise, for timing."""
-    return {"noise": lambda n: torch.randn(n, latent), "epsilon": lambda n: torch.rand(n)}
+class Replayed(Draws):
+    """The oldest draw of a stream that was not yet replayed; it must have as many numbers as are wanted."""
+
+    def __init__(self, streams: RecordingStreams, dtype: torch.dtype):
+        self.streams, self.dtype = streams, dtype
+
+    def _next(self, stream: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if not self.streams.drawn[stream]:
+            raise AssertionError(f"PyTorch draws {stream} once more than scratchgan did")
+        draw = self.streams.drawn[stream].popleft()
+        assert draw.size == math.prod(shape), f"{stream}: {shape} wanted, {draw.shape} was drawn"
+        return torch.from_numpy(draw.reshape(shape))
+
+    def normal(self, stream: str, *shape: int) -> torch.Tensor:
+        return self._next(stream, shape).to(self.dtype)
+
+    def uniform(self, stream: str, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        draw = self._next(stream, shape).to(self.dtype)
+        assert ((low <= draw) & (draw <= high)).all(), f"{stream}: a draw lies outside [{low}, {high}]"
+        return draw
+
+    def integers(self, stream: str, high: int, *shape: int) -> torch.Tensor:
+        draw = self._next(stream, shape)
+        assert not draw.is_floating_point() and ((0 <= draw) & (draw < high)).all(), stream
+        return draw
 
 
 @dataclass
@@ -74,53 +87,21 @@ class Twins:
     streams: RecordingStreams
 
     def modules(self) -> dict[str, tuple]:
-        """(ours, PyTorch's) networks by name."""
-        critic = self.ours.critic if hasattr(self.ours, "critic") else self.ours.discriminator
-        other = self.theirs.critic if hasattr(self.theirs, "critic") else self.theirs.discriminator
-        return {
-            "G": (self.ours.generator, self.theirs.generator),
-            "D": (critic, other),
-            "EMA": (self.ours.ema.module, self.theirs.average.module),
-        }
+        """(ours, PyTorch's) networks by name, averages among them."""
+        theirs = self.theirs.parts()
+        found = {}
+        for name, part in self.ours.parts().items():
+            if isinstance(part, nn.Module):
+                found[name] = part, theirs[name]
+            elif isinstance(part, optim.EMA):
+                found[name] = part.module, theirs[name].module
+        return found
 
-
-def networks(name: str, spec: Spec, config) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """PyTorch's G and D for a GAN's Config."""
-    bounded, point = bool(np.isfinite(spec.high)), len(spec.shape) == 1
-    if name == "gan":
-        return (
-            gan.Generator(config.latent, spec.shape, config.g_widths, bounded, config.g_norm),
-            gan.Discriminator(spec.shape, config.d_widths, config.d_dropout),
-        )
-    if point:
-        return (
-            gan.Generator(config.latent, spec.shape, [config.g_width] * 3, bounded, norm=False),
-            gan.Discriminator(spec.shape, [config.d_width] * 3),
-        )
-    return (
-        dcgan.Generator(config.latent, *spec.shape[:2], config.g_width),
-        dcgan.Discriminator(*spec.shape[:2], config.d_width, norm=name == "dcgan"),
-    )
-
-
-def training(name: str, config, generator, discriminator, draws: dict, freeze: bool = False):
-    """PyTorch's training of these networks, with a Config's hyperparameters."""
-    common = {"lr": config.lr, "betas": config.betas, "ema_decay": config.ema_decay}
-    if name == "gan":
-        return gan.Training(
-            generator, discriminator, draws["noise"], k=config.k, saturating=config.saturating, **common
-        )
-    if name == "dcgan":
-        return dcgan.Training(generator, discriminator, draws["noise"], freeze=freeze, **common)
-    return wgan_gp.Training(
-        generator,
-        discriminator,
-        draws["noise"],
-        draws["epsilon"],
-        n_critic=config.n_critic,
-        weight=config.penalty,
-        **common,
-    )
+    def optimizers(self) -> dict[str, tuple]:
+        """(ours, PyTorch's) optimisers by name."""
+        theirs = self.theirs.parts()
+        parts = self.ours.parts().items()
+        return {name: (part, theirs[name]) for name, part in parts if isinstance(part, optim.Optimizer)}
 
 
 def twins(
@@ -130,29 +111,27 @@ def twins(
     dtype=np.float64,
     device: str = "cpu",
     replay: bool = True,
-    freeze: bool = False,
+    options: dict | None = None,
     **settings,
 ) -> Twins:
     """Both sides with scratchgan's initial weights. `replay` hands scratchgan's noise to PyTorch, which else
-    draws its own.
+    draws its own. `options` go to the reference alone.
     """
     streams = RecordingStreams(1)
     config = gans.configure(name, **settings)
     ours = gans.get(name)(spec, config, streams, device)
-    for module in (
-        ours.generator,
-        ours.critic if hasattr(ours, "critic") else ours.discriminator,
-        ours.ema.module,
-    ):
-        module.to(dtype=dtype)
     torch_dtype = torch.from_numpy(np.zeros(0, dtype)).dtype
-    generator, discriminator = (m.to(torch_dtype) for m in networks(name, spec, config))
-    draws = {n: streams.replay(n, torch_dtype) for n in streams.RECORDED} if replay else fresh(config.latent)
-    generator.load_state_dict(to_torch(ours.generator.state_dict()))
-    discriminator.load_state_dict(
-        to_torch((ours.critic if hasattr(ours, "critic") else ours.discriminator).state_dict())
-    )
-    return Twins(ours, training(name, config, generator, discriminator, draws, freeze), streams)
+    draws = Replayed(streams, torch_dtype) if replay else Draws()
+    theirs = import_module(f"tests.reference.{name}").make(spec, config, draws, **(options or {}))
+    assert ours.parts().keys() == theirs.parts().keys()
+    for part in theirs.parts().values():
+        if isinstance(part, (torch.nn.Module, Average)):
+            (part.module if isinstance(part, Average) else part).to(torch_dtype)
+    pair = Twins(ours, theirs, streams)
+    for our_module, their_module in pair.modules().values():
+        our_module.to(dtype=dtype)
+        their_module.load_state_dict(to_torch(our_module.state_dict()))
+    return pair
 
 
 def to_torch(state: dict) -> dict[str, torch.Tensor]:
@@ -160,9 +139,15 @@ def to_torch(state: dict) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(np.array(to_host(value._array))) for key, value in state.items()}
 
 
-def batches(spec: Spec, size: int, dtype=np.float64, seed: int = 0) -> Iterator[np.ndarray]:
-    """Endless random samples in the data's range."""
+def batches(spec: Spec, size: int, dtype=np.float64, seed: int = 0) -> Iterator[tuple]:
+    """Endless random samples in the data's range, with random labels where the data has classes."""
     rng = np.random.default_rng(seed)
     while True:
         x = rng.standard_normal((size, *spec.shape))
-        yield (np.tanh(x) if np.isfinite(spec.high) else x).astype(dtype)
+        y = None if spec.classes is None else rng.integers(spec.classes, size=size)
+        yield (np.tanh(x) if np.isfinite(spec.high) else x).astype(dtype), y
+
+
+def for_torch(batch: tuple) -> tuple:
+    """A batch as the references take it."""
+    return tuple(None if part is None else torch.from_numpy(part) for part in batch)

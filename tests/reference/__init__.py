@@ -1,13 +1,16 @@
 """The training of each GAN in PyTorch, written from the papers, as a PyTorch user would write it.
 
 Nothing here imports scratchgan: what agrees with these files after ten steps agrees with an independent
-reading of the papers. The networks carry the names that scratchgan's have, so that one state_dict serves
-both. Noise comes from functions that the caller gives, so that both sides can be handed the same.
+reading of the papers. Each file has `make(spec, config, draws)`, which returns its Training: `step(batches)`
+takes batches (x, y), y None without labels, and `parts()` names networks, optimisers and averages as
+scratchgan's GAN does. The networks carry the names that scratchgan's have, so that one state_dict serves
+both. Noise comes from `draws`, so that both sides can be handed the same.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -32,3 +35,22 @@ class Average:
             kept.lerp_(new, 1 - decay)
         for kept, new in zip(self.module.buffers(), self.network.buffers()):
             kept.copy_(new)
+
+
+class Draws:
+    """PyTorch's own random numbers. `stream` says what they are for."""
+
+    def normal(self, stream: str, *shape: int) -> torch.Tensor:
+        """Of N(0, 1)."""
+        return torch.randn(shape)
+
+    def uniform(self, stream: str, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """Of U[low, high]."""
+        return low + (high - low) * torch.rand(shape)
+
+    def integers(self, stream: str, high: int, *shape: int) -> torch.Tensor:
+        """0, ..., high - 1 alike."""
+        return torch.randint(high, shape)
+
+
+Noise = Callable[[int], torch.Tensor]  # n -> n latents

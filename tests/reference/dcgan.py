@@ -7,13 +7,13 @@ images pass D in separate batches, and the images that D has just learned from s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from tests.reference import Average
-from tests.reference.gan import on_fake, on_real
+from tests.reference import Average, Draws, Noise
+from tests.reference.gan import PARTS, on_fake, on_real
 
 
 def halvings(size: int) -> tuple[int, int]:
@@ -77,7 +77,7 @@ class Training:
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        noise: Callable[[int], torch.Tensor],
+        noise: Noise,
         *,
         lr: float,
         betas,
@@ -87,10 +87,10 @@ class Training:
         self.generator, self.discriminator, self.noise, self.freeze = generator, discriminator, noise, freeze
         self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
-        self.average = Average(generator, ema_decay)
+        self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[torch.Tensor]) -> dict[str, float]:
-        x = next(batches)
+    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+        x, _ = next(batches)
         fake = self.generator(self.noise(len(x)))
         self.optimizer_d.zero_grad()
         real_logits, fake_logits = self.discriminator(x), self.discriminator(fake.detach())
@@ -104,10 +104,27 @@ class Training:
         loss_g.backward()
         self.optimizer_g.step()
         self.discriminator.requires_grad_(True)
-        self.average.update()
+        self.ema.update()
         return {
             "loss_d": loss_d.item(),
             "loss_g": loss_g.item(),
             "d_real": real_logits.sigmoid().mean().item(),
             "d_fake": fake_logits.sigmoid().mean().item(),
         }
+
+    def parts(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in PARTS}
+
+
+def make(spec, config, draws: Draws, freeze: bool = False) -> Training:
+    """For square images in [-1, 1], by the settings of `config`."""
+    channels, size = spec.shape[:2]
+    return Training(
+        Generator(config.latent, channels, size, config.g_width),
+        Discriminator(channels, size, config.d_width),
+        lambda n: draws.uniform("noise", n, config.latent, low=-1.0),
+        lr=config.lr,
+        betas=config.betas,
+        ema_decay=config.ema_decay,
+        freeze=freeze,
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tests.reference import Average
+from tests.reference import Average, Draws, Noise
 
 
 class Generator(nn.Module):
@@ -69,7 +69,7 @@ class Training:
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        noise: Callable[[int], torch.Tensor],
+        noise: Noise,
         *,
         lr: float,
         betas,
@@ -86,11 +86,11 @@ class Training:
         )
         self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
-        self.average = Average(generator, ema_decay)
+        self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[torch.Tensor]) -> dict[str, float]:
+    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
         for _ in range(self.k):
-            x = next(batches)
+            x, _ = next(batches)
             fake = self.generator(self.noise(len(x))).detach()
             self.optimizer_d.zero_grad()
             real_logits, fake_logits = self.discriminator(x), self.discriminator(fake)
@@ -102,10 +102,32 @@ class Training:
         self.optimizer_g.zero_grad()
         loss_g.backward()
         self.optimizer_g.step()
-        self.average.update()
+        self.ema.update()
         return {
             "loss_d": loss_d.item(),
             "loss_g": loss_g.item(),
             "d_real": real_logits.sigmoid().mean().item(),
             "d_fake": fake_logits.sigmoid().mean().item(),
         }
+
+    def parts(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in PARTS}
+
+
+PARTS = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema")
+
+
+def make(spec, config, draws: Draws) -> Training:
+    """For images in [-1, 1] or points without bounds, by the settings of `config`."""
+    generator = Generator(config.latent, spec.shape, config.g_widths, math.isfinite(spec.high), config.g_norm)
+    discriminator = Discriminator(spec.shape, config.d_widths, config.d_dropout)
+    return Training(
+        generator,
+        discriminator,
+        lambda n: draws.normal("noise", n, config.latent),
+        lr=config.lr,
+        betas=config.betas,
+        k=config.k,
+        saturating=config.saturating,
+        ema_decay=config.ema_decay,
+    )

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 
-from tests.reference import Average
+from tests.reference import Average, Draws, Noise, dcgan, gan
 
 
 def penalty(critic: nn.Module, x: torch.Tensor, fake: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
@@ -32,7 +33,7 @@ class Training:
         self,
         generator: nn.Module,
         critic: nn.Module,
-        noise: Callable[[int], torch.Tensor],
+        noise: Noise,
         epsilon: Callable[[int], torch.Tensor],
         *,
         lr: float,
@@ -45,11 +46,11 @@ class Training:
         self.n_critic, self.weight = n_critic, weight
         self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
         self.optimizer_d = torch.optim.Adam(critic.parameters(), lr=lr, betas=betas)
-        self.average = Average(generator, ema_decay)
+        self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[torch.Tensor]) -> dict[str, float]:
+    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
         for _ in range(self.n_critic):
-            x = next(batches)
+            x, _ = next(batches)
             with torch.no_grad():
                 fake = self.generator(self.noise(len(x)))
             wasserstein = self.critic(x).mean() - self.critic(fake).mean()
@@ -62,10 +63,43 @@ class Training:
         self.optimizer_g.zero_grad()
         loss_g.backward()
         self.optimizer_g.step()
-        self.average.update()
+        self.ema.update()
         return {
             "loss_d": loss_d.item(),
             "loss_g": loss_g.item(),
             "distance": wasserstein.item(),
             "penalty": gp.item(),
         }
+
+    def parts(self) -> dict[str, object]:
+        names = ("generator", "critic", "optimizer_g", "optimizer_d", "ema")
+        return {name: getattr(self, name) for name in names}
+
+
+def networks(spec, config) -> tuple[nn.Module, nn.Module]:
+    """Generator and critic: the DCGAN's for images, without the critic's normalisation, MLPs for points."""
+    if len(spec.shape) == 1:
+        bounded = math.isfinite(spec.high)
+        return (
+            gan.Generator(config.latent, spec.shape, [config.g_width] * 3, bounded, norm=False),
+            gan.Discriminator(spec.shape, [config.d_width] * 3),
+        )
+    channels, size = spec.shape[:2]
+    return (
+        dcgan.Generator(config.latent, channels, size, config.g_width),
+        dcgan.Discriminator(channels, size, config.d_width, norm=False),
+    )
+
+
+def make(spec, config, draws: Draws) -> Training:
+    """By the settings of `config`."""
+    return Training(
+        *networks(spec, config),
+        lambda n: draws.normal("noise", n, config.latent),
+        lambda n: draws.uniform("epsilon", n),
+        lr=config.lr,
+        betas=config.betas,
+        n_critic=config.n_critic,
+        weight=config.penalty,
+        ema_decay=config.ema_decay,
+    )
