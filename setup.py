@@ -4,7 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TEST = ["torch==2.13.0", "triton>=3.6", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "scipy>=1.11",
-        "scikit-learn>=1.4", "prdc==0.2", "torchmetrics==1.9.0", "tensorboard>=2.17"]
+        "scikit-learn>=1.4", "scikit-image>=0.22", "prdc==0.2", "torchmetrics==1.9.0", "tensorboard>=2.17"]
 
 setup(
     name="scratchgan",
@@ -20,7 +20,7 @@ setup(
                                  "html_report/page.js"]},
     install_requires=["numpy>=2.0", "pillow>=10", "matplotlib>=3.8", "contourpy>=1.2", "tqdm>=4.65", "safetensors>=0.4.3"],
     extras_require={
-        "data": ["mlxtend>=0.23", "scikit-learn>=1.4"],
+        "data": ["mlxtend>=0.23", "scikit-learn>=1.4", "scikit-image>=0.22"],
         "tensorboard": ["tensorboard>=2.17"],       # to look at event files; they are written without it
         "gpu": ["cupy-cuda12x>=13", "triton>=3.6"],
         "test": TEST,

@@ -192,7 +192,7 @@ def test_folder_with_pictures_beside_classes(tmp_path):
 @pytest.mark.parametrize("name, near", [("mnsit5k", "mnist5k"), ("digit", "digits"),
                                         ("swiss-roll", "swissroll"), ("Ring", "ring")])
 def test_unknown_name_offers_the_nearest(name, near):
-    named = "mnist5k, digits, stacked_mnist, ring, grid, swissroll"
+    named = "mnist5k, digits, stacked_mnist, photographs, ring, grid, swissroll"
     refused(f"no such file or folder.*{named}.*did you mean {near}\\?", name)
 
 

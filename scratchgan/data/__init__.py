@@ -1,7 +1,7 @@
 """Data: `load` by name or from a file, `Dataset.split`, `Batches` for training; host memory and NumPy only.
 
-Images are (C, H, W) in [-1, 1], points (D,), both float32. Named sets are in digits.py, stacked_mnist.py and
-points.py; each file format has its own: idx.py, cifar.py, npz.py, folder.py.
+Images are (C, H, W) in [-1, 1], points (D,), both float32. Named sets are in digits.py, stacked_mnist.py,
+photographs.py and points.py; each file format has its own: idx.py, cifar.py, npz.py, folder.py.
 """
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from scratchgan.data.folder import load_folder
 from scratchgan.data.idx import load_idx
 from scratchgan.data.images import check_image_size
 from scratchgan.data.npz import load_npz, samples_shape
+from scratchgan.data.photographs import photographs
 from scratchgan.data.points import grid, ring, swissroll
 from scratchgan.data.stacked_mnist import stacked_mnist
 from scratchgan.errors import UserError
 
 __all__ = ["DRAWN", "IMAGES", "POINTS", "Batches", "Dataset", "Modes", "Spec", "holds_points", "load"]
 
-IMAGES = {"mnist5k": mnist5k, "digits": digits, "stacked_mnist": stacked_mnist}
+IMAGES = {"mnist5k": mnist5k, "digits": digits, "stacked_mnist": stacked_mnist, "photographs": photographs}
 DRAWN = ("stacked_mnist",)      # those of IMAGES that are put together by a seed
 POINTS = {"ring": ring, "grid": grid, "swissroll": swissroll}
 

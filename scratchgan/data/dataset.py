@@ -54,13 +54,17 @@ class Dataset:
     """N samples of one Spec, with integer labels in [0, spec.classes) where the data has them.
 
     name: what was loaded. labels: int64 (N,) or None. modes: the Modes of a generated mixture, else None.
+    groups: int64 (N,) or None: samples of one group, such as parts of one photograph, know too much of each
+    other to stand on both sides of a split; group_names: what each is.
     """
 
     def __init__(self, name: str, spec: Spec, samples: Samples, labels: np.ndarray | None = None,
-                 modes: Modes | None = None) -> None:
+                 modes: Modes | None = None, groups: np.ndarray | None = None,
+                 group_names: tuple[str, ...] | None = None) -> None:
         if len(samples) == 0:
             raise UserError(f"{name}: holds no samples, expected at least one")
-        self.name, self.spec, self.modes = name, spec, modes
+        self.name, self.spec, self.modes, self.group_names = name, spec, modes, group_names
+        self.groups = None if groups is None else _checked_groups(name, groups, len(samples), group_names)
         self.labels = None if labels is None else _checked_labels(name, labels, len(samples), spec.classes)
         self._samples = samples
 
@@ -78,17 +82,22 @@ class Dataset:
     def subset(self, indices) -> Dataset:
         """The dataset of the samples at `indices`, in that order; nothing is copied but labels."""
         indices = self._checked_indices(indices)
-        labels = None if self.labels is None else self.labels[indices]
-        return Dataset(self.name, self.spec, _Chosen(self._samples, indices), labels, self.modes)
+        labels, groups = (None if a is None else a[indices] for a in (self.labels, self.groups))
+        return Dataset(self.name, self.spec, _Chosen(self._samples, indices), labels, self.modes, groups,
+                       self.group_names)
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
         """(train, held-out): disjoint, together everything, round(held_out * N) held out.
 
         Stratified where there are labels: each class gives its share to within one sample.
+        Where there are groups, whole ones are held out instead, at least one, but not all: in random order,
+        one after the other, as long as that brings their samples nearer to held_out * N.
         Raises UserError where a side would be empty.
         """
         n = len(self)
         m = round(held_out * n) if 0 < held_out < 1 else 0
+        if self.groups is not None and 0 < held_out < 1:
+            return self._split_by_groups(held_out * n, seed)
         if not 0 < m < n:
             raise UserError(f"{self.name}: held_out={held_out} of {n} samples leaves one side empty, "
                             "expected a fraction in (0, 1) with samples on both sides")
@@ -101,6 +110,15 @@ class Dataset:
         places = np.arange(n, dtype=np.int64)
         chosen = (places + 1) * m // n > places * m // n
         return self.subset(np.sort(order[~chosen])), self.subset(np.sort(order[chosen]))
+
+    def _split_by_groups(self, wanted: float, seed: int) -> tuple[Dataset, Dataset]:
+        groups, counts = np.unique(self.groups, return_counts=True)
+        if len(groups) < 2:
+            raise UserError(f"{self.name}: all {len(self)} samples are of one group, which cannot be split")
+        order = generator(seed, "split").permutation(len(groups))
+        held = np.cumsum(counts[order][:-1])
+        chosen = np.isin(self.groups, groups[order[:np.argmin(abs(held - wanted)) + 1]])
+        return self.subset(np.flatnonzero(~chosen)), self.subset(np.flatnonzero(chosen))
 
     def _checked_indices(self, indices) -> np.ndarray:
         indices = np.asarray(indices)
@@ -155,6 +173,15 @@ def _checked_labels(name: str, labels: np.ndarray, n: int, classes: int | None) 
     return labels.astype(np.int64)
 
 
-def _check_integers(name: str, labels: np.ndarray) -> None:
-    if labels.dtype.kind not in "iu":
-        raise UserError(f"{name}: labels have dtype {labels.dtype}, expected integers")
+def _checked_groups(name: str, groups: np.ndarray, n: int, names: tuple[str, ...] | None) -> np.ndarray:
+    _check_integers(name, groups, "groups")
+    if groups.shape != (n,) or groups.min() < 0 or (names is not None and groups.max() >= len(names)):
+        raise UserError(f"{name}: groups have shape {groups.shape} and span [{groups.min()}, {groups.max()}], "
+                        f"expected a number for each of {n} samples"
+                        + (f", below {len(names)}" if names is not None else ""))
+    return groups.astype(np.int64)
+
+
+def _check_integers(name: str, numbers: np.ndarray, what: str = "labels") -> None:
+    if numbers.dtype.kind not in "iu":
+        raise UserError(f"{name}: {what} have dtype {numbers.dtype}, expected integers")
