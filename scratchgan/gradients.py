@@ -15,7 +15,7 @@ from scratchgan import functional as F
 from scratchgan import gans
 from scratchgan.check import Agreement, gradcheck, gradgradcheck
 from scratchgan.errors import UserError
-from scratchgan.gans import gan, wgan_gp
+from scratchgan.gans import gan, wgan, wgan_gp
 from scratchgan.settings import nearest
 from scratchgan.tensor import Tensor
 
@@ -66,6 +66,7 @@ FUNCTIONS = [
     _of("div", MATRIX, (4,), positive=True),
     _of("pow", MATRIX, (3, 1), positive=True),
     _of("clamp", MATRIX, min=-0.61, max=0.43),
+    _of("prelu", IMAGES, (4,)),
     Example("where", (MATRIX, (4,)), lambda a, b: F.where(np.eye(3, 4, dtype=bool), a, b)),
     _of("reshape", MATRIX, shape=(2, 6)),
     _of("permute", (2, 3, 4), dims=(2, 0, 1)),
@@ -116,12 +117,13 @@ def _penalty(w: Any, v: Any) -> Any:
 LOGITS = (5,)
 VALUE = Example("value", (LOGITS, LOGITS), gan.value)
 NON_SATURATING = Example("non_saturating_loss", (LOGITS,), gan.non_saturating_loss)
+CRITIC = [Example("critic_loss", (LOGITS, LOGITS), wgan.critic_loss),
+          Example("generator_loss", (LOGITS,), wgan.generator_loss)]
 LOSSES = {
     "gan": [VALUE, Example("saturating_loss", (LOGITS,), gan.saturating_loss), NON_SATURATING],
     "dcgan": [VALUE, NON_SATURATING],
-    "wgan_gp": [Example("critic_loss", (LOGITS, LOGITS), wgan_gp.critic_loss),
-                Example("generator_loss", (LOGITS,), wgan_gp.generator_loss),
-                Example("gradient_penalty", ((2, 3), (3,)), _penalty)],
+    "wgan": CRITIC,
+    "wgan_gp": [*CRITIC, Example("gradient_penalty", ((2, 3), (3,)), _penalty)],
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import scratchgan
 from scratchgan import gans, nn
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
@@ -15,9 +16,10 @@ from scratchgan.gans import wgan_gp
 IMAGES, POINTS = Spec((1, 8, 8), -1.0, 1.0), Spec((2,), -np.inf, np.inf)
 SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
          "dcgan": {"g_width": 4, "d_width": 4, "latent": 6},
+         "wgan": {"g_width": 16, "d_width": 16, "latent": 6},
          "wgan_gp": {"g_width": 16, "d_width": 16, "latent": 6}}
 RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("dcgan", "mnist5k"),
-        ("wgan_gp", "mnist5k"), ("wgan_gp", "ring")]
+        ("wgan", "mnist5k"), ("wgan", "ring"), ("wgan_gp", "mnist5k"), ("wgan_gp", "ring")]
 
 
 class Batches:
@@ -58,14 +60,16 @@ def gradients_of(module: nn.Module) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name, data", RUNS)
 def test_every_weight_gets_a_gradient_and_moves(name, data):
     model, batches = build(name, data)
-    constant_of_the_critic = list(other(model).named_parameters())[-1][0] if name == "wgan_gp" else None
+    is_critic = name.startswith("wgan")
+    constant_of_the_critic = list(other(model).named_parameters())[-1][0] if is_critic else None
     before = {id(m): snapshot(m) for m in (model.generator, other(model))}
     model.step(batches)
     for module in (model.generator, other(model)):
         for key, p in module.named_parameters():
             learns = module is model.generator or key != constant_of_the_critic
             assert (p.grad is not None and np.abs(p.grad.numpy()).max() > 1e-12) == learns, key
-            assert (p.detach().numpy() != before[id(module)][key]).any() == learns, key
+            moved = (p.detach().numpy() != before[id(module)][key]).any()
+            assert moved if learns else not moved or name == "wgan", f"{key}: clipping may move a constant"
 
 
 @pytest.mark.parametrize("name, data", RUNS)
@@ -83,13 +87,15 @@ def test_each_player_learns_in_its_own_turn_only(name, data):
     start = snapshot(model.generator)
     model.step(batches)
     weights, gradients = d_before_g[-1]
+    if name == "wgan":
+        weights = {key: w.clip(-model.config.clip, model.config.clip) for key, w in weights.items()}
     np.testing.assert_equal(snapshot(other(model)), weights)
     np.testing.assert_equal(gradients_of(other(model)), gradients, "G's loss adds nothing to D's gradients")
     np.testing.assert_equal(g_before_d[-1], start)
 
 
 @pytest.mark.parametrize("name, given, expected", [
-    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("dcgan", {}, 1),
+    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("dcgan", {}, 1), ("wgan", {}, 5), ("wgan", {"n_critic": 2}, 2),
     ("wgan_gp", {}, 5), ("wgan_gp", {"n_critic": 2}, 2)])
 def test_batches_per_step(name, given, expected):
     model, batches = build(name, "mnist5k", **given)
@@ -174,6 +180,37 @@ def test_epsilon_is_one_number_per_sample():
     assert 0 <= epsilon.min() and epsilon.max() < 1
 
 
+def test_all_of_wgans_critic_lies_in_the_box():
+    model, batches = build("wgan", "ring", clip=0.05)
+    assert max(np.abs(p.detach().numpy()).max() for p in model.critic.parameters()) > 0.05
+    for _ in range(3):
+        model.step(batches)
+        values = np.concatenate([p.detach().numpy().ravel() for p in model.critic.parameters()])
+        assert np.abs(values).max() == np.float32(0.05) and np.unique(values).size > 100
+
+
+def test_clipping_of_the_generator_is_none():
+    model, batches = build("wgan", "mnist5k", clip=1e-3)
+    model.step(batches)
+    assert max(np.abs(p.detach().numpy()).max() for p in model.generator.parameters()) > 0.1
+
+
+def test_distance_is_the_critics_estimate():
+    """Of its last batch: what D ascends, before the update; D's own loss is minus it."""
+    model, batches = build("wgan", "ring", n_critic=1)
+    batch, twin = next(batches), build("wgan", "ring", n_critic=1)[0]
+    with scratchgan.no_grad():
+        fake = twin.generator(twin.noise(10))
+        expected = twin.critic(gans.sampling.constant(batch[0], twin.critic)).mean() - twin.critic(fake).mean()
+    found = model.step(iter([batch]))
+    assert found["distance"] == pytest.approx(expected.item(), rel=1e-5) == -found["loss_d"]
+
+
+def test_wgan_refuses_batch_normalisation_of_points():
+    with pytest.raises(UserError, match="d_norm=true"):
+        build("wgan", "ring", d_norm=True)
+
+
 def test_the_critic_has_no_batch_normalisation():
     model, _ = build("wgan_gp", "mnist5k")
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.critic.modules())
@@ -195,7 +232,7 @@ def test_dcgan_starts_as_the_paper_says():
 # Names and settings
 
 def test_names():
-    assert gans.names() == ["gan", "dcgan", "wgan_gp"]
+    assert gans.names() == ["gan", "dcgan", "wgan", "wgan_gp"]
     assert gans.get("WGAN-GP") is gans.get("wgan_gp") is wgan_gp.WGANGP
     assert gans.canonical("wgan-gp") == "wgan_gp"
 
@@ -234,6 +271,8 @@ def test_presets_of_points_hold_for_an_npz_of_points(tmp_path):
     ("gan", {"batch_size": 1}, "batch_size=1: batch normalisation"),
     ("dcgan", {"betas": (0.5, 1.0)}, r"betas=\(0.5, 1.0\): expected numbers"),
     ("dcgan", {"ema_decay": -0.1}, "ema_decay=-0.1: expected"),
+    ("wgan", {"clip": 0.0}, "clip=0.0: expected a number above 0"),
+    ("wgan", {"n_critic": 0}, "n_critic=0: expected"),
     ("wgan_gp", {"n_critic": 0}, "n_critic=0: expected"),
     ("wgan_gp", {"penalty": -1.0}, "penalty=-1.0: expected")])
 def test_settings_out_of_range(name, wrong, message):

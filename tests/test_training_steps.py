@@ -15,7 +15,10 @@ from tests.twins import IMAGE, POINT, batches, for_torch, twins
 
 STEPS, BATCH, TOLERANCE = 10, 6, 1e-9
 SMALL_MLP = {"g_widths": (12, 10), "d_widths": (11, 9), "latent": 5, "d_dropout": 0.0}
+SMALL_PLANE = {"g_width": 8, "d_width": 9, "latent": 2}
 SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
+SMALL_STYLE = {"width": 3, "max_width": 5, "latent": 6, "mapping_layers": 2, "start": 4,
+               "stable_images": 2 * BATCH, "fade_images": 4 * BATCH}
 FAST = {"lr": 2e-3, "ema_decay": 0.8, "batch_size": BATCH}  # so that ten steps go somewhere
 CASES = {
     "gan, images": ("gan", Spec((1, 8, 8), *IMAGE), SMALL_MLP),
@@ -24,13 +27,20 @@ CASES = {
     "dcgan, 8 pixels": ("dcgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
     "dcgan, 16 pixels in colour": ("dcgan", Spec((3, 16, 16), *IMAGE), SMALL_CONV),
     "dcgan, 28 pixels": ("dcgan", Spec((1, 28, 28), *IMAGE), SMALL_CONV),
+    "wgan, images": ("wgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
+    "wgan, 16 pixels in colour": (
+        "wgan",
+        Spec((3, 16, 16), *IMAGE),
+        {**SMALL_CONV, "n_critic": 2, "clip": 0.1, "d_norm": False},
+    ),
+    "wgan, points": ("wgan", Spec((2,), *POINT), {**SMALL_PLANE, "clip": 0.3, "data": "ring"}),
     "wgan_gp, images": ("wgan_gp", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
     "wgan_gp, 16 pixels in colour": (
         "wgan_gp",
         Spec((3, 16, 16), *IMAGE),
         {**SMALL_CONV, "n_critic": 2, "penalty": 3.0},
     ),
-    "wgan_gp, points": ("wgan_gp", Spec((2,), *POINT), {"g_width": 8, "d_width": 9, "latent": 2}),
+    "wgan_gp, points": ("wgan_gp", Spec((2,), *POINT), SMALL_PLANE),
 }
 
 

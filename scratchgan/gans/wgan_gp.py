@@ -30,12 +30,12 @@ from typing import ClassVar
 import numpy as np
 
 from scratchgan import functional as F
-from scratchgan import nn, optim
+from scratchgan import optim
 from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, logits, real, scalars
-from scratchgan.nets import dcgan, mlp
+from scratchgan.gans.wgan import critic_loss, generator_loss, make_networks
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -72,19 +72,8 @@ class Config:
 
 # In the plane distances are small, and a lambda of 10 would drown them: G circles what it should settle on.
 # The authors' code for such toys, too, takes 0.1, with beta1 = 0.5 and batches of 256.
-POINT_LAYERS = 3                            # hidden layers of both MLPs
 POINTS = {"size": None, "steps": 4000, "batch_size": 256, "penalty": 0.1, "betas": (0.5, 0.9), "latent": 2,
           "g_width": 128, "d_width": 128, "sample_every": 500}
-
-
-def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """mean D(x~) - mean D(x), of critic values (N,): minus the estimate of the Wasserstein distance."""
-    return fake.mean() - real.mean()
-
-
-def generator_loss(fake: Tensor) -> Tensor:
-    """-mean D(G(z))."""
-    return -fake.mean()
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor,
@@ -108,8 +97,7 @@ class WGANGP(Sampler):
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
-        networks = point_networks if len(spec.shape) == 1 else image_networks
-        generator, critic = networks(spec, config)
+        generator, critic = make_networks(spec, config, norm=False)
         self.generator, self.critic = generator.to(device), critic.to(device)
         self.optimizer_g = optim.Adam(self.generator.parameters(), config.lr, config.betas)
         self.optimizer_d = optim.Adam(self.critic.parameters(), config.lr, config.betas)
@@ -152,17 +140,3 @@ class WGANGP(Sampler):
         """All whose state a checkpoint holds."""
         return {"generator": self.generator, "critic": self.critic, "optimizer_g": self.optimizer_g,
                 "optimizer_d": self.optimizer_d, "ema": self.ema}
-
-
-def image_networks(spec: Spec, config: Config) -> tuple[nn.Module, nn.Module]:
-    """The DCGAN's generator, and its discriminator without batch normalisation."""
-    return (dcgan.Generator(config.latent, spec.shape, config.g_width),
-            dcgan.Discriminator(spec.shape, config.d_width, norm=False))
-
-
-def point_networks(spec: Spec, config: Config) -> tuple[nn.Module, nn.Module]:
-    """MLPs of POINT_LAYERS hidden layers with `g_width` and `d_width` units."""
-    g_widths, d_widths = [config.g_width] * POINT_LAYERS, [config.d_width] * POINT_LAYERS
-    bounded = bool(np.isfinite(spec.high))
-    return (mlp.Generator(config.latent, spec.shape, g_widths, bounded=bounded, norm=False),
-            mlp.Discriminator(spec.shape, d_widths))

@@ -1,16 +1,15 @@
-"""Gulrajani et al. 2017 (arXiv 1704.00028), Algorithm 1, in PyTorch. The networks are those of `gan` and
-`dcgan`.
+"""Gulrajani et al. 2017 (arXiv 1704.00028), Algorithm 1, in PyTorch. The networks are those of `wgan`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 
-from tests.reference import Average, Draws, Noise, dcgan, gan
+from tests.reference import Average, Draws, Noise
+from tests.reference.wgan import networks
 
 
 def penalty(critic: nn.Module, x: torch.Tensor, fake: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
@@ -76,25 +75,10 @@ class Training:
         return {name: getattr(self, name) for name in names}
 
 
-def networks(spec, config) -> tuple[nn.Module, nn.Module]:
-    """Generator and critic: the DCGAN's for images, without the critic's normalisation, MLPs for points."""
-    if len(spec.shape) == 1:
-        bounded = math.isfinite(spec.high)
-        return (
-            gan.Generator(config.latent, spec.shape, [config.g_width] * 3, bounded, norm=False),
-            gan.Discriminator(spec.shape, [config.d_width] * 3),
-        )
-    channels, size = spec.shape[:2]
-    return (
-        dcgan.Generator(config.latent, channels, size, config.g_width),
-        dcgan.Discriminator(channels, size, config.d_width, norm=False),
-    )
-
-
 def make(spec, config, draws: Draws) -> Training:
     """By the settings of `config`."""
     return Training(
-        *networks(spec, config),
+        *networks(spec, config, norm=False),
         lambda n: draws.normal("noise", n, config.latent),
         lambda n: draws.uniform("epsilon", n),
         lr=config.lr,
