@@ -43,6 +43,7 @@ from scratchgan.backend import on_host, parallel, xp
 Ints = tuple[int, ...]
 
 BLOCK_NUMBERS = 1 << 18  # numbers of columns at a time on the host: 1 MiB of float32, one core's L2 cache
+GATHERED = 8, 64  # at a stride conv_dx is gathered for so many channels of x at least, of g at most
 BLOCK_ROWS = 512  # but at least so many rows, since every block reads all of W (256: slower by up to a tenth)
 
 
@@ -134,8 +135,37 @@ def _conv(x, w, geometry: Geometry):
 
 
 def _conv_dx(g, w, geometry: Geometry):
-    if _gathers(geometry):
-        return _conv(g, _swapped(w, geometry.groups), _turned(geometry))
+    return (_gathered if _gathers(geometry, w.shape) else _scattered)(g, w, geometry)
+
+
+def _gathered(g, w, geometry: Geometry):
+    """conv_dx with each position of x adding up what reaches it.
+
+    Position s u + a of the padded x, a < s, gets g[u - t] w[a + s t] for the taps t < T = R / s: every phase a
+    is a convolution over the same windows of g, and phases differ in w alone.
+    """
+    windows, first = _windows_of_phases(geometry)
+    rows, columns = _phases(geometry, first, windows.out)
+    matrices, channels, right = _phase_matrices(w, geometry), w.shape[1], geometry.stride[1]
+    dx = xp(g).empty((g.shape[0], *geometry.size, channels * geometry.groups), dtype=g.dtype)
+
+    def work(part):
+        for images, windowed in _columns(g, part, windows, rows_first=True):
+            out = dx[images]
+            for (i, here), matrix in zip(rows, matrices):
+                below = windowed[:, i]
+                phase = below.reshape(len(below), -1, below.shape[-1]) @ matrix
+                phase = phase.reshape(*below.shape[:-1], right, channels).transpose(2, 1, 3, 4, 0, 5)
+                for b, (j, there) in enumerate(columns):
+                    target = out[:, here, there]
+                    target[...] = phase[:, :, j, b].reshape(target.shape)
+
+    _over(g, work)
+    return dx
+
+
+def _scattered(g, w, geometry: Geometry):
+    """conv_dx with each position of g adding to its window."""
     geometry = _apart(geometry)
     # With x folded by phase, position s i + d r is row i + d r // s of phase d r % s: the dcols of a chunk of
     # taps that fall on different phases are added in one go, as runs of whole rows.
@@ -217,47 +247,65 @@ def _matmul(a, b, out):
         out[...] = a @ b
 
 
-def _columns(x, part: slice, geometry: Geometry) -> Iterator[tuple[slice, Any]]:
+def _columns(x, part: slice, geometry: Geometry, rows_first: bool = False) -> Iterator[tuple[slice, Any]]:
     """im2col of the images of `part`, a block at a time: which images, and x (N, H, W, C) of these as one
-    matrix per group, (groups, n P Q, R S C / groups). All blocks are written to the same memory, which stays
-    in the cache and is given its zeros once."""
+    matrix per group, (groups, n P Q, R S C / groups), or (groups, P, n, Q, R S C / groups) with `rows_first`.
+    All blocks are written to the same memory, which stays in the cache and is given its zeros once."""
     padded = columns = None
+    order = (5, 1, 0, 2, 3, 4, 6) if rows_first else (5, 0, 1, 2, 3, 4, 6)
     for images in _blocks(part, x, geometry):
         if padded is None:
             padded = _zeros_around(x[images], geometry)
         windows = _windows(_padded(x[images], padded, geometry), geometry)
         n, P, Q, R, S, groups, channels = windows.shape
-        by_group = windows.transpose(5, 0, 1, 2, 3, 4, 6)
+        by_group = windows.transpose(order)
         if geometry.out != (1, 1) and geometry.kernel != (1, 1):    # else the columns may be x's own memory
             if columns is None:
-                columns = xp(x).empty(by_group.shape, dtype=x.dtype)
-            columns[:, :n] = by_group
-            by_group = columns[:, :n]
-        yield images, by_group.reshape(groups, n * P * Q, R * S * channels)
+                columns = xp(x).empty(by_group.size, dtype=x.dtype)
+            memory = columns[:by_group.size].reshape(by_group.shape)
+            memory[...] = by_group
+            by_group = memory
+        rows = (P, n, Q) if rows_first else (n * P * Q,)
+        yield images, by_group.reshape(groups, *rows, R * S * channels)
 
 
-def _gathers(geometry: Geometry) -> bool:
-    """Whether conv_dx is better done as a convolution of g with the turned kernel than as a sum over windows.
+def _gathers(geometry: Geometry, w_shape: Ints) -> bool:
+    """Whether conv_dx is better gathered from g than scattered to x.
 
-    At stride 1 it can be. Copying columns of g is three times faster than adding up columns of x (in a 3 x 3
-    layer of 128 channels at 16 x 16, 11 ms against 34), but it multiplies per position of x instead of y.
+    Copying windows of g is cheaper than adding up windows of x, and makes for longer products: for 64 to 32
+    channels, k4 s2, 0.75 of the time. But it takes a kernel of whole strides and multiplies a little beyond the
+    borders of x, which costs more from 128 channels on; and few channels of x make its matrices narrow.
     """
-    reach = (d * (r - 1) for d, r in zip(geometry.dilation, geometry.kernel))
-    more = math.prod(geometry.size) / max(1, math.prod(geometry.out))
-    return geometry.stride == (1, 1) and more < 1.25 and all(p <= n for p, n in zip(geometry.padding, reach))
+    axes = zip(geometry.kernel, geometry.stride, geometry.dilation)
+    if not all(r % s == 0 and (d == 1 or s == 1) for r, s, d in axes):
+        return False
+    windows, _ = _windows_of_phases(geometry)
+    (P, Q), height, width = geometry.out, geometry.size[0], windows.out[1]
+    more = height * width / max(1, P * Q * geometry.stride[0])
+    least, most = GATHERED
+    suited = geometry.stride == (1, 1) or (w_shape[1] >= least and w_shape[0] // geometry.groups <= most)
+    return more < 1.3 and suited and min(windows.padding) >= 0
 
 
-def _turned(geometry: Geometry) -> Geometry:
-    """The convolution of g that gives dx at stride 1."""
-    padding = tuple(d * (r - 1) - p for d, r, p in zip(geometry.dilation, geometry.kernel, geometry.padding))
-    return geometry._replace(size=geometry.out, out=geometry.size, padding=padding)
+def _windows_of_phases(geometry: Geometry) -> tuple[Geometry, Ints]:
+    """The windows of g that `_gathered` multiplies, as those of a convolution at stride 1, and the u of the
+    first."""
+    axes = list(zip(geometry.size, geometry.padding, geometry.stride))
+    first = tuple(p // s for _, p, s in axes)
+    count = tuple((h - 1 + p) // s + 1 - u for (h, p, s), u in zip(axes, first))
+    taps = tuple(r // s for r, s in zip(geometry.kernel, geometry.stride))
+    padding = tuple(d * (t - 1) - u for d, t, u in zip(geometry.dilation, taps, first))
+    return geometry._replace(size=geometry.out, kernel=taps, out=count, stride=(1, 1), padding=padding), first
 
 
-def _swapped(w, groups: int):
-    """w (K, C / groups, R, S) turned by 180 degrees with its channels exchanged, (C, K / groups, R, S)."""
-    K, C, R, S = w.shape
-    turned = w[:, :, ::-1, ::-1].reshape(groups, K // groups, C, R, S)
-    return turned.swapaxes(1, 2).reshape(groups * C, K // groups, R, S)
+def _phase_matrices(w, geometry: Geometry) -> list:
+    """For each vertical phase of x its weights (groups, T T K / groups, horizontal phases C / groups), the taps
+    in the order in which a window of g has them."""
+    K, C, groups, (down, right) = w.shape[0], w.shape[1], geometry.groups, geometry.stride
+    taps, across = (r // s for r, s in zip(w.shape[2:], geometry.stride))
+    by_tap = w.reshape(groups, K // groups, C, taps, down, across, right)[:, :, :, ::-1, :, ::-1]
+    matrices = _contiguous(by_tap.transpose(4, 0, 3, 5, 1, 6, 2).reshape(down, groups, -1, right * C))
+    return list(matrices)
 
 
 def _apart(geometry: Geometry) -> Geometry:
@@ -289,21 +337,26 @@ def _chunks(geometry: Geometry) -> list[list[Chunk]]:
 
 def _unfold(folded, dx, geometry: Geometry) -> None:
     """Write folded (N, I, J, sh, sw, C), the padded dx by phase, to dx (N, H, W, C)."""
-    rows, columns = (
-        [_phase(phase, *axis) for phase in range(axis[1])]
-        for axis in zip(folded.shape[1:3], geometry.stride, geometry.padding, geometry.size)
-    )
+    rows, columns = _phases(geometry, (0, 0), folded.shape[1:3])
     for a, (i, here) in enumerate(rows):
         for b, (j, there) in enumerate(columns):
             dx[:, here, there] = folded[:, i, j, a, b]
 
 
-def _phase(phase: int, count: int, stride: int, padding: int, size: int) -> tuple[slice, slice]:
-    """Which of a phase's positions i < count lie inside x, and where: at s i + phase - p."""
-    first = max(0, -((phase - padding) // stride))
-    last = max(first, min(count, (size - 1 + padding - phase) // stride + 1))
-    start = stride * first + phase - padding
-    return slice(first, last), slice(start, start + stride * (last - first), stride)
+def _phases(geometry: Geometry, first: Ints, count: Ints) -> list[list[tuple[slice, slice]]]:
+    """For each axis and phase which of the positions u, `count` of them from `first` on, lie inside x, and
+    where."""
+    axes = zip(first, count, geometry.stride, geometry.padding, geometry.size)
+    return [[_phase(phase, *axis) for phase in range(axis[2])] for axis in axes]
+
+
+def _phase(phase: int, first: int, count: int, stride: int, padding: int, size: int) -> tuple[slice, slice]:
+    """Which of the positions u = first, first + 1, ... of a phase lie inside x, counted from `first`, and
+    where: at s u + phase - p."""
+    start = max(first, -((phase - padding) // stride))
+    stop = max(start, min(first + count, (size - 1 + padding - phase) // stride + 1))
+    begin = stride * start + phase - padding
+    return slice(start - first, stop - first), slice(begin, begin + stride * (stop - start), stride)
 
 
 def _zeros_around(x, geometry: Geometry):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from scratchgan.kernels import conv as kernel
 from scratchgan.kernels.conv import conv, conv_dw, conv_dx
 from tests.double import DoubleArray, device
 
@@ -102,6 +105,16 @@ def test_equals_torch_in_float32(case):
     for actual, wanted in zip(triple(x, w, g, settings), expected):
         assert actual.dtype == np.float32
         assert_near(actual, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("widths", [(0, math.inf), (math.inf, 0)], ids=["gathered", "scattered"])
+@pytest.mark.parametrize("case", [case for case in ODD + LAYERS if max(case[5]) > 1], ids=str)
+def test_both_ways_of_conv_dx_equal_torch(case, widths, monkeypatch):
+    """At a stride, whatever the number of channels."""
+    monkeypatch.setattr(kernel, "GATHERED", widths)
+    x, w, g, settings, (_, expected, _) = arguments(case, layout=channels_last)
+    assert_near(conv_dx(g, w, x.shape, *settings), expected, 1e-12)
+    assert_near(conv_dx(device(g), device(w), x.shape, *settings).get(), expected, 1e-12)
 
 
 @pytest.mark.parametrize("case", ODD, ids=str)
