@@ -165,12 +165,24 @@ def _add_sample(commands) -> None:
     parser = _add(commands, "sample", "samples of a trained GAN, as a picture or as .npz",
                   "Draw samples from the averaged generator of a run. A .png shows a grid of images, or\n"
                   "points beside real ones; an .npz holds the array 'samples', float32, (N, C, H, W) or\n"
-                  "(N, 2), in the range of the data.")
+                  "(N, 2), in the range of the data, and 'labels' where the GAN is conditioned on classes,\n"
+                  "which then come in turn, a column each.")
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--n", type=_integer, default=64, metavar="N", help="number of samples (default 64)")
+    parser.add_argument("--n", type=_integer, metavar="N",
+                        help="number of samples (default about 64), with --interpolate of rows (8), with "
+                             "--mix of latents each way (6)")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE",
                         help=".png or .npz (default samples.png)")
     parser.add_argument("--seed", type=_integer, default=0, metavar="N", help="seed of the noise (default 0)")
+    parser.add_argument("--class", type=_integer, dest="class_number", metavar="K",
+                        help="samples of this class alone, of a GAN that is conditioned on classes")
+    parser.add_argument("--truncation", type=_number, metavar="PSI",
+                        help="of a StyleGAN: draw w nearer to its mean, 0 all the way, 1 not at all")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--interpolate", action="store_true",
+                      help="rows that go from one latent to another")
+    form.add_argument("--mix", action="store_true",
+                      help="of a StyleGAN: coarse styles of the first column, fine ones of the first row")
 
 
 def _add_evaluate(commands) -> None:
@@ -285,9 +297,9 @@ def _ended(run, signal: int | None) -> int:
 
 
 def _sample(args: argparse.Namespace) -> int:
-    from scratchgan.run import write_samples
-    write_samples(args.folder, args.n, args.out, args.seed)
-    print(f"{args.n} samples written to {args.out}")
+    from scratchgan import sample
+    count = sample.write(sample.Request(**{k: v for k, v in vars(args).items() if k != "command"}))
+    print(f"{count} samples written to {args.out}")
     return 0
 
 

@@ -52,21 +52,26 @@ class Source(Protocol):
 
 
 class Generated:
-    """Samples of a GAN's averaged generator; the noise of a draw follows from `seed` and its number."""
+    """Samples of a GAN's averaged generator; the noise of a draw follows from `seed` and its number. Of a
+    GAN that is conditioned on labels all classes are asked for alike, and come with the samples."""
     draws = "each with new noise"
-    labels = None
 
     def __init__(self, gan: Any, seed: int = 0):
         self.gan, self.seed = gan, seed
+        asked = gan.conditioned_on == "labels"
+        self.labels = Spec((), -np.inf, np.inf, gan.classes) if asked else None
 
-    def batches(self, draw: int, n: int) -> Iterator[tuple[np.ndarray, None]]:
-        """`n` samples; UserError where one holds NaN or infinity."""
+    def batches(self, draw: int, n: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """`n` samples and the classes that they were asked to be of, or None; UserError where a sample holds
+        NaN or infinity."""
         noise = Streams(self.seed)[f"evaluation {draw}"]
         for start in range(0, n, BATCH):
-            samples = self.gan.sample(min(BATCH, n - start), noise)
+            size = min(BATCH, n - start)
+            asked = None if self.labels is None else noise.integers(self.gan.classes, size=size)
+            samples = self.gan.sample(size, noise, **({} if asked is None else {"given": asked}))
             if not np.isfinite(samples).all():
                 raise UserError("the generator's samples hold NaN or infinity: there is nothing to measure")
-            yield samples, None
+            yield samples, asked
 
 
 class Stored:

@@ -85,11 +85,12 @@ def read_metrics(path: Path) -> list[dict]:
 
 # Pictures of samples
 
-def save_samples(path: Path, samples: np.ndarray, real: np.ndarray | None = None) -> None:
-    """A PNG of samples: images (N, C, H, W) in [-1, 1] as a grid, points (N, 2) as a cloud beside the `real`
-    ones."""
+def save_samples(path: Path, samples: np.ndarray, real: np.ndarray | None = None,
+                 columns: int | None = None) -> None:
+    """A PNG of samples: images (N, C, H, W) in [-1, 1] as a grid of `columns`, as `image_grid` has it, points
+    (N, 2) as a cloud beside the `real` ones."""
     if samples.ndim == 4:
-        save_image_grid(path, samples)
+        save_image_grid(path, samples, columns)
     elif samples.ndim == 2 and samples.shape[1] == 2:
         save_points(path, samples, real)
     else:
@@ -120,10 +121,10 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return picture
 
 
-def save_image_grid(path: Path, images: np.ndarray) -> None:
-    """Write `image_grid(images)` as a PNG."""
+def save_image_grid(path: Path, images: np.ndarray, columns: int | None = None) -> None:
+    """Write `image_grid(images, columns)` as a PNG."""
     from PIL import Image
-    picture = image_grid(images)
+    picture = image_grid(images, columns)
     file = io.BytesIO()
     Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, "PNG")
     storage.write_atomically(path, file.getvalue())

@@ -15,7 +15,6 @@ on from them.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import platform
@@ -32,11 +31,12 @@ from scratchgan.errors import UserError
 
 MAX_COUNT = 10**9
 PICTURED = {"images": 64, "points": report.POINTS_SHOWN}
+LEAST_COLUMNS, MOST_COLUMNS = 8, 32     # of a picture whose columns are classes
+SHOWN = 256     # images of the data that samples of a GAN conditioned on images are made of
 LEAST = {"steps": 0, "batch_size": 1, "sample_every": 1, "epochs": 0, "checkpoint_every": 0, "log_every": 0,
          "eval_every": 0}
 # Of runs whose config.json is older than the setting: they trained on everything.
 OLDER = {"held_out": 0.0, "log_every": 50, "eval_every": 0, "eval_metrics": [], "tensorboard": False}
-MAX_PICTURED = 10_000
 CHUNK = 250     # samples per pass through the generator, to bound the memory
 
 
@@ -132,6 +132,9 @@ class Run:
             raise
         except (ValueError, MemoryError) as error:
             raise UserError(f"{plan.gan} cannot be built with these settings: {error}") from error
+        if self.gan.conditioned_on == "images":
+            unseen = self.held_out_data or self.train_data
+            self.gan.show(unseen.get(np.arange(min(SHOWN, len(unseen)))))
 
     @property
     def finished(self) -> bool:
@@ -156,23 +159,70 @@ class Run:
                            {k: saved.state.get(k) for k in ("streams", "batches")}, saved.path)
         self.step = saved.step
 
-    def sample(self, n: int, seed: int) -> np.ndarray:
+    def sample(self, n: int, seed: int, given: np.ndarray | None = None, **how: Any) -> np.ndarray:
         """`n` samples of the averaged generator, float32 in the data's range; the noise follows from `seed`
-        alone."""
-        stream = Streams(seed)["pictures"]
-        chunks = [self.gan.sample(min(CHUNK, n - i), stream) for i in range(0, n, CHUNK)]
-        return np.concatenate(chunks)
+        alone. A conditional GAN is `given` labels or images, or takes its own in turn; `how` as in the GAN's
+        `generate`."""
+        stream, samples = Streams(seed)["pictures"], []
+        given = self.in_turn(n) if given is None else given
+        for i in range(0, n, CHUNK):
+            part = {} if given is None else {"given": given[i:i + CHUNK]}
+            samples.append(self.gan.sample(min(CHUNK, n - i), stream, **part, **how))
+        return np.concatenate(samples)
+
+    def interpolations(self, rows: int, stops: int, seed: int, given: np.ndarray | None = None,
+                       **how: Any) -> np.ndarray:
+        """(rows, stops, *shape): each row goes from one latent to another under one condition; the noise
+        follows from `seed` alone, the rest is as in `sample`."""
+        stream = Streams(seed)["walks"]
+        starts, ends = self.gan.prior(stream, rows), self.gan.prior(stream, rows)
+        given = self.in_turn(rows) if given is None else given
+        how = how if given is None else {"given": given, **how}
+        samples = [self.gan.interpolate(starts, ends, np.full(rows, t), **how)
+                   for t in np.linspace(0, 1, stops)]
+        return np.stack(samples, axis=1)
+
+    def mixed(self, count: int, seed: int, **how: Any) -> np.ndarray:
+        """(count + 1, count + 1, *shape): where a row and a column meet, the row's latent gives the coarse
+        styles and the column's the fine ones. The first column and the first row show these latents alone;
+        their corner is dark. For a GAN that has `mix`."""
+        stream = Streams(seed)["mixing"]
+        coarse, fine = self.gan.prior(stream, count), self.gan.prior(stream, count)
+        first = self.gan.generate(fine, **how)
+        rows = [np.stack([alone, *self.gan.mix(np.repeat(z[None], count, axis=0), fine, **how)])
+                for z, alone in zip(coarse, self.gan.generate(coarse, **how))]
+        return np.stack([np.stack([np.full_like(first[0], -1), *first]), *rows])
+
+    def in_turn(self, n: int) -> np.ndarray | None:
+        """What n samples in a picture are made of, as the GAN's `in_turn`; None unless it is conditional."""
+        return None if self.gan.conditioned_on is None else self.gan.in_turn(n)
+
+    @property
+    def columns(self) -> int | None:
+        """Of a picture with a class in each column: a multiple of their number. None where images are not
+        conditioned on classes, or on too many."""
+        if self.gan.conditioned_on != "labels" or self.gan.classes > MOST_COLUMNS:
+            return None
+        return self.gan.classes * -(-LEAST_COLUMNS // self.gan.classes)
+
+    @property
+    def pictured(self) -> int:
+        """Samples in a picture; whole rows where columns are classes."""
+        if len(self.dataset.spec.shape) == 1:
+            return PICTURED["points"]
+        count, columns = PICTURED["images"], self.columns
+        return count if columns is None else max(1, count // columns) * columns
 
     def picture(self) -> Path:
         """Write samples/step_N.png and samples.png, always from the same noise; returns the former's path."""
         flat = len(self.dataset.spec.shape) == 1
-        samples = self.sample(PICTURED["points" if flat else "images"], self.plan.seed)
+        samples = self.sample(self.pictured, self.plan.seed)
         if not np.isfinite(samples).all():
             raise checkpoint.Diverged(f"step {self.step}: a sample holds NaN or infinity; "
                                       "the last checkpoint is kept")
         storage.make_folder(self.folder / "samples")
         path = self.folder / "samples" / f"step_{self.step:06d}.png"
-        report.save_samples(path, samples, self.real_points())
+        report.save_samples(path, samples, self.real_points(), self.columns)
         if flat:
             box = snapshots.box_around(self.real_points())
             snapshots.save(path.with_suffix(".npz"), samples, self.gan.logits, box)
@@ -244,27 +294,6 @@ def _evaluable(run: Run) -> Run:
         from scratchgan.diagnosis import evaluation     # metrics are many files: only where they are asked for
         evaluation.check(run)
     return run
-
-
-def write_samples(folder: Path, n: int, out: Path, seed: int) -> None:
-    """Write `n` samples of the run in `folder` to `out`: a picture (.png), or an array named samples (.npz).
-
-    Raises UserError for a run without a checkpoint, another suffix, or an `n` that no picture can show.
-    """
-    most = {".png": MAX_PICTURED, ".npz": MAX_COUNT}.get(out.suffix.lower())
-    if most is None:
-        raise UserError(f"--out {out}: expected a file that ends in .png or .npz")
-    if not 1 <= n <= most:
-        raise UserError(f"--n {n}: expected an integer from 1 to {most} for {out.suffix}")
-    run = Run(read_plan(folder), folder)
-    run.restore()
-    samples = run.sample(n, seed)
-    if out.suffix.lower() == ".png":
-        report.save_samples(out, samples, run.real_points())
-        return
-    file = io.BytesIO()
-    np.savez(file, samples=samples)
-    storage.write_atomically(out, file.getvalue())
 
 
 def absolute_data(name: str) -> str:

@@ -77,6 +77,7 @@ def test_older_run_folders_trained_on_everything(tmp_path):
 
 class Recorded:
     """A GAN whose weights, samples and logits are given."""
+    conditioned_on = None
 
     def __init__(self, fake):
         self.network, self.fake = nn.Linear(2, 1), fake

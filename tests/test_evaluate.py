@@ -100,6 +100,7 @@ def numbered(first: int, count: int) -> Dataset:
 
 class Counting:
     """A "GAN" whose samples are equal to its noise, shifted."""
+    conditioned_on = None
 
     def sample(self, n, noise):
         return (noise.standard_normal((n, 2)) + 1e6).astype(np.float32)
@@ -209,7 +210,7 @@ def test_counts_that_leave_no_reference_are_refused(n, draws, message):
 
 
 def test_a_generator_of_nan_and_a_metric_of_images_on_points_are_refused():
-    class Broken:
+    class Broken(Counting):
         def sample(self, n, noise):
             return np.full((n, 2), np.nan, np.float32)
 

@@ -11,11 +11,12 @@ from scratchgan import backend, data, gans, nn, optim
 from scratchgan.backend import Streams
 from scratchgan.data import Dataset, Spec
 from scratchgan.errors import UserError
+from scratchgan.gans.sampling import lerp, slerp
 from scratchgan.metrics import Setting, features, get
 from scratchgan.metrics import classification_accuracy as cas
 from scratchgan.metrics.features import Extractor, framed
 from scratchgan.metrics.fitting import fit, own_streams
-from scratchgan.metrics.path_length import PathLength, lerp, path_lengths, slerp, trimmed_mean
+from scratchgan.metrics.path_length import PathLength, path_lengths, trimmed_mean
 from scratchgan.metrics.train_classifier import COMMAND, SOURCES, accuracy_key, warped
 from scratchgan.nets.classifier import Classifier
 

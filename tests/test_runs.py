@@ -46,7 +46,7 @@ class Weights:
 
 
 class Toy:
-    config_class = ToyConfig
+    config_class, conditioned_on = ToyConfig, None
     on_step = staticmethod(lambda number: None)
 
     def __init__(self, spec, config, streams, device):
@@ -85,7 +85,7 @@ def toy(monkeypatch):
     monkeypatch.setattr(runs, "gans", SimpleNamespace(get=lambda name: Toy))
     # Drawing is slow: the points' bits stand for their picture.
     monkeypatch.setattr(
-        report, "save_samples", lambda path, points, real: storage.write_atomically(path, points.tobytes())
+        report, "save_samples", lambda path, points, *more: storage.write_atomically(path, points.tobytes())
     )
     monkeypatch.setattr(
         training, "_plot", lambda run: storage.write_atomically(run.folder / "losses.png", b"")

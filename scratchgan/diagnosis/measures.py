@@ -34,13 +34,18 @@ EDGE = 16           # images are halved down to this, for the features
 class Measures:
     """Of `gan`, which trains on `train_data` and never sees `held_out_data` (None: its figures are left out).
 
-    The GAN has `players()`, `logits(x)` and `sample(n, noise, averaged)`. `seed` chooses the examples and z.
+    The GAN has `players()`, `logits(x)` and `sample(n, noise, averaged)`; one that is conditioned on labels
+    takes them as `given`: D those of the examples, G those of the first. `seed` chooses the examples and z.
     """
 
     def __init__(self, gan: Any, train_data: Dataset, held_out_data: Dataset | None, seed: int):
         self.gan, self.seed = gan, seed
         sides = {"real": train_data, "held_out": held_out_data}
-        self.examples = {name: _some(side, seed) for name, side in sides.items() if side is not None}
+        some = {name: _some(side, seed) for name, side in sides.items() if side is not None}
+        self.examples = {name: side.get(np.arange(len(side))) for name, side in some.items()}
+        labelled = gan.conditioned_on == "labels"
+        self.given = {name: {"given": side.labels} if labelled else {} for name, side in some.items()}
+        self.given["fake"] = {"given": np.resize(some["real"].labels, SHOWN)} if labelled else {}
         self.features = _features(train_data.spec.shape)
         self.real_distance = mean_distance(self.features(self.examples["real"][:COMPARED]))
         self.before: dict[str, list] = {}
@@ -56,7 +61,8 @@ class Measures:
 
     def _logits(self) -> dict[str, float]:
         shown = {**self.examples, "fake": self._samples(SHOWN, averaged=False)}
-        logits = {name: self.gan.logits(x).astype(np.float64) for name, x in shown.items()}
+        logits = {name: self.gan.logits(x, **self.given[name]).astype(np.float64)
+                  for name, x in shown.items()}
         means = {f"logit_{name}": float(values.mean()) for name, values in logits.items()}
         if "held_out" in logits:
             means["logit_gap"] = means["logit_real"] - means["logit_held_out"]
@@ -85,7 +91,8 @@ class Measures:
         return {"diversity": mean_distance(self.features(samples)) / self.real_distance}
 
     def _samples(self, n: int, averaged: bool) -> np.ndarray:
-        return self.gan.sample(n, Streams(self.seed)["diagnosis"], averaged=averaged)
+        given = {key: labels[:n] for key, labels in self.given["fake"].items()}
+        return self.gan.sample(n, Streams(self.seed)["diagnosis"], averaged=averaged, **given)
 
 
 def norm(arrays: list) -> float:
@@ -103,9 +110,8 @@ def mean_distance(features: np.ndarray) -> float:
     return float(distances.sum() / max(n * (n - 1), 1))
 
 
-def _some(side: Dataset, seed: int) -> np.ndarray:
-    order = generator(seed, "diagnosis").permutation(len(side))
-    return side.get(order[:SHOWN])
+def _some(side: Dataset, seed: int) -> Dataset:
+    return side.subset(generator(seed, "diagnosis").permutation(len(side))[:SHOWN])
 
 
 def _features(shape: tuple[int, ...]):

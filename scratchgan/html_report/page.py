@@ -172,8 +172,8 @@ def _frames(run: Run) -> str:
 def _walks(run: Run) -> str:
     images = pictures.walks(run)
     picture = pictures.grid(images.reshape(-1, *images.shape[2:]), images.shape[1])
-    return (_note("In each row z moves from one latent to another along an arc (slerp), through the averaged "
-                  "generator.")
+    return (_note("In each row z moves from one latent to another, through the averaged generator; of a "
+                  "conditional one, each row with a class, or an image, of its own.")
             + _image(picture, f"{len(images)} rows of samples that change from one into another"))
 
 
@@ -223,7 +223,7 @@ def _walks_in_plane(run: Run) -> str:
     paths = pictures.walks(run, stops=33)
     svg = plane.figure(f"{len(paths)} paths of samples through the data", plane.cloud("data", real),
                        plane.lines("walk", paths))
-    return (_note("Where samples go while z moves along an arc between two latents (slerp), and the data.")
+    return (_note("Where samples go while z moves from one latent to another, and the data.")
             + f'<div class="player">{svg}</div>')
 
 

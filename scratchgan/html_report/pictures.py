@@ -9,18 +9,15 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from scratchgan import report
-from scratchgan.backend import Streams, to_host
 from scratchgan.data import Dataset
 from scratchgan.data.files import reading
-from scratchgan.gans.sampling import constant, evaluating
 from scratchgan.metrics.nearest import nearest_distances
-from scratchgan.metrics.path_length import slerp
 from scratchgan.run import Run
 
 MOST_FRAMES = 40        # pictures over time; of more, evenly many
@@ -91,18 +88,9 @@ def frame(path: Path) -> Picture:
 
 # The averaged generator
 
-def generated(gan: Any, z: np.ndarray) -> np.ndarray:
-    """G(z) of the averaged generator in evaluation mode, for latents (N, L)."""
-    with evaluating(gan.ema.module) as G:
-        return to_host(G(constant(z, G))._array)
-
-
 def walks(run: Run, rows: int = WALKS, stops: int = STOPS) -> np.ndarray:
-    """G along arcs between two latents each, by slerp: (rows, stops, *shape)."""
-    stream = Streams(run.plan.seed)["walks"]
-    starts, ends = run.gan.prior(stream, rows), run.gan.prior(stream, rows)
-    samples = [generated(run.gan, slerp(starts, ends, t)) for t in np.linspace(0, 1, stops)]
-    return np.stack(samples, axis=1)
+    """The run's `interpolations`: (rows, stops, *shape)."""
+    return run.interpolations(rows, stops, run.plan.seed)
 
 
 def with_neighbours(run: Run, count: int = SHOWN, k: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:

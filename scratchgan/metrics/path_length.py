@@ -8,7 +8,8 @@ Karras, Laine and Aila 2019, "A style-based generator architecture for generativ
 Departures. d is the squared Euclidean distance of an extractor's features instead of LPIPS with VGG-16, so
 figures compare only under one extractor. Normal latents are interpolated on the arc between them that keeps
 their lengths (Shoemake 1985, without normalising z, which our generators take as it is), other latents on the
-straight line. As in the authors' code, values below the 1st and above the 99th percentile are left out of the
+straight line. A conditional generator makes both ends of a step from the same condition: classes, or images,
+come in turn. As in the authors' code, values below the 1st and above the 99th percentile are left out of the
 mean.
 
 Precision. A step of 1e-4 leaves float32 (unit roundoff 6e-8) about three digits of the change in z. Rounding
@@ -25,13 +26,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scratchgan.backend import to_host
 from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
-from scratchgan.gans.sampling import Sampler, constant
+from scratchgan.gans.sampling import slerp
 from scratchgan.metrics.features import default_extractor
 from scratchgan.metrics.metric import Metric, Setting, Source
-from scratchgan.recording import no_grad
 
 EPSILON = 1e-4
 PAIRS = 2000
@@ -39,24 +38,6 @@ BATCH = 100
 KEPT_PERCENTILES = (1, 99)
 
 Function = Callable[[np.ndarray], np.ndarray]
-
-
-def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """(sin((1 - t) w) a + sin(t w) b) / sin w with w the angle between a and b: (N, L) from (N, L), (N, L), t
-    (N,) or a number. The straight line where a and b are parallel or one is 0."""
-    t = np.broadcast_to(t, len(a))[:, None]
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = np.divide((a * b).sum(axis=1), lengths, out=np.ones(len(a)), where=lengths > 0)
-    w = np.arccos(cosine.clip(-1, 1))[:, None]
-    bent = np.sin(w) > 1e-9
-    sine = np.where(bent, np.sin(w), 1.0)
-    return np.where(bent, (np.sin((1 - t) * w) * a + np.sin(t * w) * b) / sine, lerp(a, b, t[:, 0]))
-
-
-def lerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """(1 - t) a + t b, row by row."""
-    t = np.broadcast_to(t, len(a))[:, None]
-    return (1 - t) * a + t * b
 
 
 def path_lengths(features: Function, z1: np.ndarray, z2: np.ndarray, t: np.ndarray,
@@ -87,7 +68,9 @@ class PathLength(Metric):
 
     def __init__(self, gan: Any, extractor: Function, seed: int = 0, pairs: int = PAIRS) -> None:
         self.gan, self.extractor, self.seed, self.pairs = gan, extractor, seed, pairs
-        self._generator = copy.deepcopy(gan.ema.module).eval().double()
+        self._twin = copy.copy(gan)         # the GAN with an average in float64
+        self._twin.ema = copy.deepcopy(gan.ema)
+        self._twin.ema.module.double()
 
     @classmethod
     def create(cls, setting: Setting) -> PathLength:
@@ -100,17 +83,15 @@ class PathLength(Metric):
 
     def compute(self) -> dict[str, float]:
         random = generator(self.seed, "path length")
-        interpolate = slerp if type(self.gan).prior is Sampler.prior else lerp
         lengths = []
         for start in range(0, self.pairs, BATCH):
             n = min(BATCH, self.pairs - start)
             z1, z2 = self.gan.prior(random, n), self.gan.prior(random, n)
-            lengths.append(path_lengths(self._features, z1, z2, random.random(n), interpolate))
+            lengths.append(path_lengths(self._features, z1, z2, random.random(n), self.gan.between))
         return {"ppl": trimmed_mean(np.concatenate(lengths))}
 
     def _features(self, z: np.ndarray) -> np.ndarray:
-        with no_grad():
-            return self.extractor(to_host(self._generator(constant(z, self._generator))._array))
+        return self.extractor(self._twin.generate(z, self.gan.in_turn(len(z))))
 
     def reset(self, source: Source = "fake") -> None:
         """There is nothing to forget."""
