@@ -4,6 +4,8 @@ together.
 
 from __future__ import annotations
 
+import math
+
 from scratchgan.ops import elementwise as ops
 from scratchgan.ops.elementwise import absolute as abs
 from scratchgan.ops.elementwise import (
@@ -37,6 +39,7 @@ from scratchgan.ops.elementwise import (
     sqrt,
     tanh,
 )
+from scratchgan.ops.shape import reshape
 
 __all__ = [
     "abs",
@@ -68,6 +71,7 @@ __all__ = [
     "ne",
     "neg",
     "pow",
+    "prelu",
     "relu",
     "rsqrt",
     "sigmoid",
@@ -136,6 +140,20 @@ def leaky_relu(input, negative_slope: float = 0.01):
     if 0 <= negative_slope <= 1:
         return ops.leaky_relu(input, slope=negative_slope)
     return ops.where(input > 0, input, negative_slope * input)
+
+
+def prelu(input, weight):
+    """input where it is positive, weight input elsewhere: weight is one number, (1,), or one for each of the C
+    channels of input (N, C, ...), (C,).
+    """
+    channels = input.shape[1] if input.ndim > 1 else 1
+    if weight.ndim > 1 or math.prod(weight.shape) not in (1, channels):
+        raise ValueError(
+            f"prelu: weight has shape {tuple(weight.shape)}, expected one number or one for each channel of "
+            f"{tuple(input.shape)}"
+        )
+    column = (-1, *[1] * (input.ndim - 2)) if input.ndim else ()
+    return ops.prelu(input, reshape(weight, shape=column))
 
 
 def elu(input, alpha: float = 1.0):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -170,30 +171,36 @@ def interpolate(
     """x (N, C, L) or (N, C, H, W) resampled to `size`, or to floor(scale_factor n) along each axis.
 
     Modes: "nearest" (y[i] = x[floor(i r)] with the ratio r), "nearest-exact" (x[floor((i + 1/2) r)]),
-    "linear" and "bilinear" (at (i + 1/2) r - 1/2, or with `align_corners` at i (n - 1) / (m - 1)), "area"
-    (adaptive average pooling). The ratio is 1 / scale_factor where that is given, unless
-    `recompute_scale_factor`, and n / m otherwise. `antialias` widens the triangle of "bilinear" to the ratio
-    where that is above 1.
+    "linear", "bilinear" and "bicubic" (at (i + 1/2) r - 1/2, or with `align_corners` at i (n - 1) / (m - 1)),
+    "area" (adaptive average pooling). The ratio is 1 / scale_factor where that is given, unless
+    `recompute_scale_factor`, and n / m otherwise. `antialias` widens the kernel of "bilinear" and "bicubic"
+    to the ratio where that is above 1. The cubic's parameter (Keys 1981) is -0.75, with `antialias` -0.5, as
+    Pillow and Matlab have it.
     """
     axes = input.ndim - 2
     modes = {
         1: ("nearest", "nearest-exact", "linear", "area"),
-        2: ("nearest", "nearest-exact", "bilinear", "area"),
+        2: ("nearest", "nearest-exact", "bilinear", "bicubic", "area"),
     }
     if mode not in modes.get(axes, ()):
         raise ValueError(
             f"interpolate: mode is {mode!r} for {tuple(input.shape)}, expected {modes[1]} for (N, C, L) "
             f"or {modes[2]} for (N, C, H, W)"
         )
-    if align_corners is not None and "linear" not in mode:
+    smooth = mode in ("linear", "bilinear", "bicubic")
+    if align_corners is not None and not smooth:
         raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
-    if antialias and mode != "bilinear":
-        raise ValueError(f"interpolate: antialias is there for mode 'bilinear' alone, not {mode!r}")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError(f"interpolate: antialias is there for modes 'bilinear' and 'bicubic', not {mode!r}")
     sizes, ratios = _target(input.shape[2:], size, scale_factor, bool(recompute_scale_factor))
     if mode == "area":
         return _adaptive_means(input, sizes)
-    if "linear" in mode:
-        weights = _antialiased_weights if antialias else _linear_weights
+    if smooth:
+        weights = {
+            ("bilinear", True): partial(_antialiased_weights, kernel=_triangle),
+            ("bicubic", True): partial(_antialiased_weights, kernel=partial(_cubic, a=-0.5)),
+            ("bicubic", False): _cubic_weights,
+        }.get((mode, antialias), _linear_weights)
         matrices = [
             weights(n, m, ratio, bool(align_corners)) for n, m, ratio in zip(input.shape[2:], sizes, ratios)
         ]
@@ -278,13 +285,42 @@ def _corner_ratio(n: int, m: int) -> float:
     return (n - 1) / (m - 1) if m > 1 else 0.0
 
 
-def _antialiased_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.ndarray:
-    """(m, n): a triangle around each output's place, `ratio`, at least 1, wide to each side."""
+def _cubic_weights(n: int, m: int, ratio: float, align_corners: bool) -> np.ndarray:
+    """(m, n): the cubic at the four pixels about each output's place; those beyond the border repeat it."""
+    place = np.arange(m) * _corner_ratio(n, m) if align_corners else (np.arange(m) + 0.5) * ratio - 0.5
+    nearest, weights = np.floor(place).astype(int), np.zeros((m, n))
+    for tap in range(-1, 3):
+        pixel = nearest + tap
+        weights[np.arange(m), np.clip(pixel, 0, n - 1)] += _cubic(pixel - place, a=-0.75)
+    return weights
+
+
+def _triangle(t: np.ndarray) -> np.ndarray:
+    """1 - |t| within a distance of 1."""
+    return np.maximum(1 - abs(t), 0)
+
+
+def _cubic(t: np.ndarray, a: float) -> np.ndarray:
+    """The convolution kernel of Keys 1981: two cubics that meet smoothly at |t| = 1 and end at 2."""
+    t = abs(t)
+    inner = ((a + 2) * t - (a + 3)) * t * t + 1
+    outer = a * (((t - 5) * t + 8) * t - 4)
+    return np.where(t < 1, inner, np.where(t < 2, outer, 0))
+
+
+def _antialiased_weights(
+    n: int, m: int, ratio: float, align_corners: bool, kernel: Callable
+) -> np.ndarray:
+    """(m, n): the kernel around each output's place, widened by `ratio` where that is above 1; the identity
+    where n = m.
+    """
+    if n == m:
+        return np.eye(n)
     if align_corners:
         ratio = _corner_ratio(n, m)
-    reach = max(ratio, 1.0)
+    width = max(ratio, 1.0)
     centre = ratio * (np.arange(m) + 0.5)[:, None]
-    weights = np.maximum(1 - abs(np.arange(n) + 0.5 - centre) / reach, 0)
+    weights = kernel((np.arange(n) + 0.5 - centre) / width)
     return weights / weights.sum(axis=1, keepdims=True)
 
 

@@ -1,7 +1,7 @@
 """Layers with PyTorch's names, constructor arguments, initial distributions and `state_dict` keys."""
 from scratchgan.nn import init
-from scratchgan.nn.activation import (ELU, GELU, LeakyReLU, LogSigmoid, LogSoftmax, ReLU, Sigmoid, SiLU,
-                                      Softmax, Softplus, Tanh)
+from scratchgan.nn.activation import (ELU, GELU, LeakyReLU, LogSigmoid, LogSoftmax, PReLU, ReLU, Sigmoid,
+                                      SiLU, Softmax, Softplus, Tanh)
 from scratchgan.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from scratchgan.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from scratchgan.nn.dropout import Dropout, Dropout2d
@@ -17,8 +17,8 @@ from scratchgan.nn.shape import Flatten, Unflatten
 from scratchgan.nn.spectral_norm import spectral_norm
 
 __all__ = [
-    "init", "ELU", "GELU", "LeakyReLU", "LogSigmoid", "LogSoftmax", "ReLU", "Sigmoid", "SiLU", "Softmax",
-    "Softplus", "Tanh", "ModuleDict", "ModuleList", "ParameterList", "Sequential", "Conv1d", "Conv2d",
+    "init", "ELU", "GELU", "LeakyReLU", "LogSigmoid", "LogSoftmax", "PReLU", "ReLU", "Sigmoid", "SiLU",
+    "Softmax", "Softplus", "Tanh", "ModuleDict", "ModuleList", "ParameterList", "Sequential", "Conv1d", "Conv2d",
     "ConvTranspose1d", "ConvTranspose2d", "Dropout", "Dropout2d", "Embedding", "Identity", "Linear",
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",
     "Module", "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",

@@ -4,7 +4,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scratchgan import functional as F
+from scratchgan.nn.init import constant_
+from scratchgan.nn.module import Module
+from scratchgan.nn.parameter import empty_parameter
 from scratchgan.nn.stateless import Stateless
+from scratchgan.tensor import Tensor
 
 
 @dataclass(eq=False, repr=False)
@@ -20,6 +24,26 @@ class LeakyReLU(Stateless):
     function = staticmethod(F.leaky_relu)
     negative_slope: float = 0.01
     inplace: bool = False
+
+
+class PReLU(Module):
+    """x where x > 0, w x elsewhere, with w to be learned: one for all (num_parameters = 1) or one for each
+    channel."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: str | None = None, dtype=None):
+        super().__init__()
+        self.num_parameters, self.init = num_parameters, init
+        self.weight = empty_parameter((num_parameters,), device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        constant_(self.weight, self.init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.prelu(x, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
 
 
 @dataclass(eq=False, repr=False)

@@ -347,6 +347,14 @@ def leaky_relu(x, *, slope):
     return xp(x).maximum(x, slope * x)
 
 
+@Broadcasting
+@in_blocks
+def prelu(x, slope):
+    """x where x > 0, slope x elsewhere; slope broadcasts to x's shape."""
+    m, zero = xp(x), _filled(x, 0)
+    return m.maximum(x, zero) + slope * m.minimum(x, zero)
+
+
 @Op
 @in_blocks
 def step(x, *, low):
@@ -386,6 +394,10 @@ softplus.vjp(x=times(lambda x, beta, threshold: maximum(sigmoid(beta * x), beta 
 tanh.vjp(x=times(lambda out: 1 - out * out))
 relu.vjp(x=times(lambda out: out > 0))
 leaky_relu.vjp(x=times(lambda out, slope: step(out, low=slope)))
+prelu.vjp(
+    x=times(lambda x, slope: slope + (1 - slope) * step(x, low=0)),
+    slope=times(lambda x: minimum(x, _filled(x, 0))),
+)
 step.vjp(x=lambda g: g * 0)
 elu.vjp(x=times(_elu_slope))
 silu.vjp(x=times(_silu_slope))
@@ -564,21 +576,18 @@ def ge(a, b):
 
 
 @Op
-@in_blocks
 def bitwise_and(a, b):
     """a and b, bit by bit; of booleans the logical and."""
     return a & b
 
 
 @Op
-@in_blocks
 def bitwise_or(a, b):
     """a or b, bit by bit; of booleans the logical or."""
     return a | b
 
 
 @Op
-@in_blocks
 def bitwise_not(x):
     """Every bit of x turned; of booleans the logical not."""
     return ~x

@@ -218,6 +218,20 @@ CASES = [
         {"negative_slope": 1.5},
         {"negative_slope": -0.5},
     ),
+    *[
+        Case("prelu", (Input(shape, "nonzero", layout=layout), Input(weight)))
+        for shape, weight, layout in (
+            ((2, 3, 4, 5), (3,), "C"),
+            ((2, 3, 4, 5), (1,), "channels_last"),
+            ((2, 3, 4, 5), (3,), "channels_last"),
+            ((4, 3), (3,), "transposed"),
+            ((4, 3), (1,), "C"),
+            ((5,), (1,), "strided"),
+            ((), (1,), "C"),
+            ((0, 3), (3,), "C"),
+        )
+    ],
+    Case("prelu", (Input((3, 4)), Input(())), note="a number"),
     *_unary("elu", "nonzero", {"alpha": 0.5}, {"alpha": 2.0}),
     *_unary("gelu", "normal", {"approximate": "none"}, {"approximate": "tanh"}),
     *_unary("softplus", "normal", {"beta": 2}, {"beta": 5.0, "threshold": 3.0}),

@@ -131,7 +131,7 @@ CASES = [
         ((2, 3, 8, 6),),
         [
             {"mode": mode, **size}
-            for mode in ("nearest", "nearest-exact", "bilinear", "area")
+            for mode in ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
             for size in (
                 {"scale_factor": 2},
                 {"size": (16, 12)},
@@ -143,13 +143,25 @@ CASES = [
                 {"size": 4},
                 {"size": (1, 18)},
             )
+            if (mode, size) != ("bicubic", {"scale_factor": 1.12})
         ],
     ),
+    # A factor that leaves the size as it is: PyTorch's gradient is not that of what it computes.
+    *[
+        Case("interpolate", (Input((2, 3, 8, 6), grad=False),), {"scale_factor": factor, **how})
+        for factor in (1.12, (1.12, 2.0))
+        for how in (
+            {"mode": "bicubic"},
+            {"mode": "bicubic", "antialias": True},
+            {"mode": "bilinear", "antialias": True},
+        )
+    ],
     *_over(
         "interpolate",
         ((2, 3, 8, 6), (2, 3, 1, 5)),
         [
-            {"mode": "bilinear", "align_corners": True, **size}
+            {"mode": mode, "align_corners": True, **size}
+            for mode in ("bilinear", "bicubic")
             for size in ({"scale_factor": 2}, {"size": (5, 9)}, {"scale_factor": 1.3}, {"size": 1})
         ],
     ),
@@ -157,7 +169,8 @@ CASES = [
         "interpolate",
         ((2, 3, 8, 6),),
         [
-            {"mode": "bilinear", "antialias": True, "align_corners": corners, **size}
+            {"mode": mode, "antialias": True, "align_corners": corners, **size}
+            for mode in ("bilinear", "bicubic")
             for corners in (False, True)
             for size in ({"scale_factor": 2}, {"size": (3, 4)}, {"scale_factor": (0.4, 1.3)})
         ],
@@ -174,7 +187,7 @@ CASES = [
     *_over(
         "interpolate",
         ((2, 3, 4, 4),),
-        [{"mode": mode, "scale_factor": 2} for mode in ("nearest", "bilinear")],
+        [{"mode": mode, "scale_factor": 2} for mode in ("nearest", "bilinear", "bicubic")],
         layout="channels_last",
     ),
     *_over("pixel_shuffle", ((2, 12, 3, 4), (12, 3, 1), (2, 1, 8, 2, 3)), ({"upscale_factor": 2},)),
