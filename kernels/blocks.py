@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scratchgan.backend import on_host, parallel
+from scratchgan.backend import on_host, parallel, xp
 
 BLOCK = 1 << 17  # numbers per block: with fewer, threads wait for one another after every pass
 
@@ -33,3 +33,24 @@ def over(a, work: Callable[[int, slice], None]) -> None:
         parallel(len(cuts), some)
     else:
         some(slice(0, len(cuts)))
+
+
+def fill(target, source) -> None:
+    """target[...] = source, for a source of target's shape, by all threads where that is large."""
+
+    def work(_, rows: slice) -> None:
+        target[rows] = source[rows]
+
+    if target.ndim and target.size > BLOCK:
+        over(target, work)
+    else:
+        target[...] = source
+
+
+def copy(a, order: str):
+    """a.copy(order=order)."""
+    if a.size <= BLOCK:
+        return a.copy(order=order)
+    new = xp(a).empty_like(a, order=order)
+    fill(new, a)
+    return new

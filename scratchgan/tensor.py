@@ -34,6 +34,7 @@ from numpy import ndarray
 from scratchgan import inplace
 from scratchgan.backend import xp
 from scratchgan.inplace import clock, exposed
+from scratchgan.kernels.sums import total
 from scratchgan.recording import state
 
 FREED = ("freed",)               # stands in `saved` once backward has been through a node
@@ -294,7 +295,7 @@ def sum_to(x, *, shape):
     """Sum over the axes along which `shape` was broadcast: the adjoint of `expand_to`."""
     new = x.ndim - len(shape)
     axes = [i + new for i, n in enumerate(shape) if n == 1 and x.shape[i + new] != 1]
-    return x.sum(axis=(*range(new), *axes)).reshape(shape)
+    return total(x, (*range(new), *axes)).reshape(shape)
 
 
 @Op

@@ -132,8 +132,3 @@ def test_rows_on_threads_change_nothing(layout, axis, monkeypatch):
     a = LAYOUTS[layout]
     np.testing.assert_array_equal(blocks.in_rows(centred)(a, DENSE, axis=axis), centred(a, DENSE, axis=axis))
     np.testing.assert_array_equal(blocks.in_rows(total)(a, axis=axis), total(a, axis=axis))
-
-
-def test_a_sum_of_blocks_is_the_sum():
-    expected = DENSE.sum(axis=(0, 2), keepdims=True)
-    np.testing.assert_allclose(blocks.sum_of_blocks(DENSE, (0, 2)), expected, rtol=1e-12)

@@ -5,6 +5,7 @@ import pytest
 
 from scratchgan import backend
 from scratchgan.kernels import blocks, norm, upfirdn2d
+from scratchgan.ops import shape
 from tests.cases import CASES, Case
 from tests.test_ops import assert_equal, derivatives
 
@@ -92,3 +93,22 @@ def test_parallel_work_may_ask_for_parallel_work():
 
     backend.parallel(2, outer)
     assert sum(done) == 16 * min(backend.workers, 2)
+
+
+@pytest.mark.parametrize("order", ["C", "K"])
+@pytest.mark.parametrize("size", [(), (3,), (70, 50, 50)])
+def test_copies_are_numpys(size, order):
+    a = np.asfortranarray(np.random.default_rng(0).random(size))
+    b = blocks.copy(a, order)
+    assert b.strides == a.copy(order=order).strides and not np.shares_memory(a, b)
+    np.testing.assert_array_equal(b, a)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_large_arrays_are_joined_as_numpy_does(axis):
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 200, 300)), rng.random((3, 200, 300)).astype(np.float32)
+    for ours, theirs in ((shape.cat, np.concatenate), (shape.stack, np.stack)):
+        found, expected = ours(a, b, axis=axis), theirs((a, b), axis=axis)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)

@@ -67,28 +67,17 @@ def in_rows(formula: Callable) -> Callable:
         n = len(x)
         one = compute(x[:1], *[a[:1] for a in others])
         result = np.empty_like(one, shape=(n, *one.shape[1:]))
+        step = max(1, BLOCK * n // x.size)
 
-        def work(rows: slice) -> None:
-            result[rows] = compute(x[rows], *[a[rows] for a in others])
+        def work(part: slice) -> None:
+            for start in range(part.start, part.stop, step):
+                rows = slice(start, min(start + step, part.stop))
+                result[rows] = compute(x[rows], *[a[rows] for a in others])
 
         parallel(n, work)
         return result
 
     return run
-
-
-def sum_of_blocks(x: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
-    """The sum over these axes, the first among them, each kept with size 1: of blocks, then of their sums."""
-    step = max(1, BLOCK * len(x) // x.size)
-    starts = range(0, len(x), step)
-    parts = [None] * len(starts)
-
-    def work(part: slice) -> None:
-        for i in range(part.start, part.stop):
-            parts[i] = x[starts[i] : starts[i] + step].sum(axis=axis, keepdims=True)
-
-    parallel(len(parts), work)
-    return np.sum(parts, axis=0, dtype=np.float64).astype(x.dtype)
 
 
 def _operands(x: np.ndarray, others: tuple) -> list | None:

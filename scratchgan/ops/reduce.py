@@ -11,7 +11,9 @@ import math
 import numpy as np
 
 from scratchgan.backend import on_host, xp
-from scratchgan.ops.blocks import LARGE, in_blocks, in_rows, sum_of_blocks
+from scratchgan.kernels.norm import moments
+from scratchgan.kernels.sums import total
+from scratchgan.ops.blocks import LARGE, in_blocks, in_rows
 from scratchgan.ops.dtypes import floating
 from scratchgan.ops.elementwise import absolute, exp, power_of, sign, where
 from scratchgan.ops.shape import reshape
@@ -31,12 +33,8 @@ def _repeated(g, shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool):
 
 
 @Op
-@in_rows
 def sum(x, *, axis, keepdims):
-    if on_host(x) and x.size >= LARGE and x.dtype.kind == "f" and 0 in axis:
-        total = sum_of_blocks(x, axis)
-        return total if keepdims else total.squeeze(axis)
-    return x.sum(axis=axis, keepdims=keepdims)
+    return total(x, axis, keepdims)
 
 
 @Op
@@ -49,6 +47,9 @@ def mean(x, *, axis, keepdims):
 @Op
 def var(x, *, axis, keepdims, correction):
     """sum (x - mean)^2 / (n - correction)."""
+    if on_host(x) and x.size >= LARGE and x.dtype.kind == "f":
+        biased = moments(x, axis)[1] * (_count(x.shape, axis) * _var_weight(x.shape, axis, correction))
+        return biased if keepdims else biased.squeeze(axis)
     centred = x - x.mean(axis=axis, keepdims=True)
     return (centred * centred).sum(axis=axis, keepdims=keepdims) * _var_weight(x.shape, axis, correction)
 
@@ -60,7 +61,13 @@ def _var_weight(shape: tuple[int, ...], axis: tuple[int, ...], correction: float
 
 def _var_x(g, x, shape, axis, keepdims, correction):
     weight = 2 * _var_weight(shape, axis, correction)
-    return _repeated(g * weight, shape, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True))
+    g = _repeated(g * weight, shape, axis, keepdims)
+    return _times_deviation(g, x, mean(x, axis=axis, keepdims=True))
+
+
+@in_blocks
+def _times_deviation(g, x, mean):
+    return g * (x - mean)
 
 
 @Op
@@ -146,7 +153,7 @@ def logsumexp(x, *, axis, keepdims):
     m, x = xp(x), floating(x)
     top = _finite_max(x, axis)
     with np.errstate(divide="ignore"):  # the log of no terms, or of terms e^-inf, is -inf
-        out = m.log(m.exp(x - top).sum(axis=axis, keepdims=True)) + top
+        out = m.log(total(m.exp(x - top), axis, keepdims=True)) + top
     return out if keepdims else out.squeeze(axis)
 
 
@@ -156,7 +163,7 @@ def softmax(x, *, axis):
     """e^x / sum e^x."""
     x = floating(x)
     e = xp(x).exp(x - _finite_max(x, axis))
-    e *= 1 / e.sum(axis=axis, keepdims=True)
+    e *= 1 / total(e, axis, keepdims=True)
     return e
 
 
@@ -166,7 +173,7 @@ def log_softmax(x, *, axis):
     """x - log sum e^x."""
     m, x = xp(x), floating(x)
     below = x - _finite_max(x, axis)
-    below -= m.log(m.exp(below).sum(axis=axis, keepdims=True))
+    below -= m.log(total(m.exp(below), axis, keepdims=True))
     return below
 
 

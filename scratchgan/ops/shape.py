@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 
 from scratchgan.backend import on_host, xp
+from scratchgan.kernels.blocks import BLOCK, copy, fill
 from scratchgan.tensor import Op, Variadic
 
 
@@ -30,13 +32,13 @@ def flip(x, *, axes):
 @Op
 def clone(x):
     """A copy in the same memory layout."""
-    return x.copy(order="K")
+    return copy(x, "K")
 
 
 @Op
 def contiguous(x):
     """x in memory order; itself where it is already."""
-    return x if x.flags.c_contiguous else x.copy(order="C")
+    return x if x.flags.c_contiguous else copy(x, "C")
 
 
 reshape.vjp(x=lambda g, shape: reshape(g, shape=shape))
@@ -63,12 +65,32 @@ def swap(x, i: int = -1, j: int = -2):
 
 @partial(Variadic, broadcasts=True)
 def cat(*arrays, axis):
-    return xp(arrays[0]).concatenate(arrays, axis=axis)
+    m = xp(arrays[0])
+    if not _are_large(arrays):
+        return m.concatenate(arrays, axis=axis)
+    ends = list(accumulate(a.shape[axis] for a in arrays))
+    shape, before = arrays[0].shape, (slice(None),) * axis
+    out = m.empty((*shape[:axis], ends[-1], *shape[axis + 1:]), dtype=m.result_type(*arrays))
+    for a, end in zip(arrays, ends):
+        fill(out[(*before, slice(end - a.shape[axis], end))], a)
+    return out
 
 
 @partial(Variadic, broadcasts=True)
 def stack(*arrays, axis):
-    return xp(arrays[0]).stack(arrays, axis=axis)
+    m = xp(arrays[0])
+    if not _are_large(arrays):
+        return m.stack(arrays, axis=axis)
+    shape, before = arrays[0].shape, (slice(None),) * axis
+    out = m.empty((*shape[:axis], len(arrays), *shape[axis:]), dtype=m.result_type(*arrays))
+    for i, a in enumerate(arrays):
+        fill(out[(*before, i)], a)
+    return out
+
+
+def _are_large(arrays: tuple) -> bool:
+    """Whether to share the copying among threads; the layers that join channels meet such arrays."""
+    return all(on_host(a) and a.size > BLOCK and a.flags.c_contiguous for a in arrays)
 
 
 def _part(g, i, shapes, axis):
@@ -154,7 +176,7 @@ def _may_repeat(index: tuple) -> bool:
 @partial(Op, broadcasts=True)
 def setitem(x, value, *, index):
     """x with `value` in place of x[index]."""
-    out = x.copy(order="K")
+    out = copy(x, "K")
     out[index] = value
     return out
 
