@@ -41,6 +41,17 @@ CASES = {
         {**SMALL_CONV, "n_critic": 2, "penalty": 3.0},
     ),
     "wgan_gp, points": ("wgan_gp", Spec((2,), *POINT), SMALL_PLANE),
+    "stylegan, grows from 4 to 8 pixels": ("stylegan", Spec((2, 8, 8), *IMAGE), SMALL_STYLE),
+    "stylegan, grows from 8 to 32 pixels": (
+        "stylegan",
+        Spec((1, 32, 32), *IMAGE),
+        {**SMALL_STYLE, "start": 8, "stable_images": BATCH, "fade_images": 3 * BATCH, "mixing": 0.5},
+    ),
+    "stylegan, full size at once": (
+        "stylegan",
+        Spec((1, 16, 16), *IMAGE),
+        {**SMALL_STYLE, "start": 16, "r1": 1.0, "mapping_lr": 1.0, "mixing": 0.0},
+    ),
 }
 
 
@@ -89,9 +100,11 @@ def test_ten_steps_equal_pytorchs(case):
 
 
 def weights(pair) -> dict[tuple[str, str], np.ndarray]:
-    """Copies of all weights that G's optimisers move, by network and key."""
-    moved = {id(p) for name, (optimizer, _) in pair.optimizers().items() if name.startswith("optimizer_g")
-             for group in optimizer.param_groups for p in group["params"]}
+    """Copies of the weights that G's optimisers move, those that a gradient has reached once there was one, by
+    network and key."""
+    optimizers = [o for name, (o, _) in pair.optimizers().items() if name.startswith("optimizer_g")]
+    moved = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+             if p in optimizer.state or not optimizer.state}
     return {(which, key): np.array(p._array) for which, (ours, _) in pair.modules().items()
             for key, p in ours.named_parameters() if id(p) in moved}
 
