@@ -326,15 +326,29 @@ class Growth:
 class StyleSampler(Sampler):
     """Sampling by way of w, which StyleGANs share: truncation, style mixing, interpolation in w.
 
-    All latents and images here are arrays on the host. A w is (n, latent), or (n, layers, latent) with one for
-    each layer of g. Noise of the layers is the same for all samples, drawn from a constant seed, so that one
-    w always gives one picture.
+    Latents and images are arrays on the host, but in `styles` and `images`. A w is (n, latent), or (n, layers,
+    latent) with one for each layer of g. Noise of the layers is the same for all samples, drawn from a
+    constant seed, so that one w always gives one picture.
     """
     layers: int                             # of g, which take one w each
 
     def images(self, G: nn.Module, w: Tensor) -> Tensor:
         """What the generator G makes of w (n, layers, latent), in evaluation mode, at the data's size."""
         raise NotImplementedError
+
+    def styles(self, n: int, layers: int) -> tuple[Tensor, ...]:
+        """w for each layer, (n, latent), for training; the mean of w follows the first half of them.
+
+        With the probability `mixing` an image has the w of a second z from a random layer on, the second to
+        the last.
+        """
+        G, stream = self.generator, self.streams["mixing"]
+        w, other = F.chunk(G.mapping(self.noise(2 * n)), 2)
+        overwrite(G.w_mean, lerp(w.detach().mean(dim=0), G.w_mean, self.config.mean_decay)._array)
+        mixed, crossover = stream.random(n) < self.config.mixing, 1 + stream.integers(layers - 1, size=n)
+        first = np.arange(layers)[:, None, None] < np.where(mixed, crossover, layers)[:, None]
+        first = constant(first, G)                              # (layers, n, 1), 1 or 0
+        return F.unbind(w * first + other * (1 - first), 0)
 
     def map(self, z: np.ndarray, averaged: bool = True, truncation: float = 1.0) -> np.ndarray:
         """w (n, latent) of z (n, latent), drawn towards their mean: w_mean + truncation (w - w_mean)."""
@@ -426,20 +440,6 @@ class StyleGAN(StyleSampler):
                  for edge in (BASE << i // 2 for i in range(layers))]
         return self.generator.synthesis(self.styles(n, layers),
                                         [constant(a, self.generator) for a in noise], level)
-
-    def styles(self, n: int, layers: int) -> tuple[Tensor, ...]:
-        """w for each layer, (n, latent); the mean of w follows the first half of them.
-
-        With the probability `mixing` an image has the w of a second z from a random layer on, the second to
-        the last.
-        """
-        G, stream = self.generator, self.streams["mixing"]
-        w, other = F.chunk(G.mapping(self.noise(2 * n)), 2)
-        overwrite(G.w_mean, lerp(w.detach().mean(dim=0), G.w_mean, self.config.mean_decay)._array)
-        mixed, crossover = stream.random(n) < self.config.mixing, 1 + stream.integers(layers - 1, size=n)
-        first = np.arange(layers)[:, None, None] < np.where(mixed, crossover, layers)[:, None]
-        first = constant(first, G)                              # (layers, n, 1), 1 or 0
-        return F.unbind(w * first + other * (1 - first), 0)
 
     def images(self, G: Generator, w: Tensor) -> Tensor:
         """Those of the present level, enlarged to the data's size."""
