@@ -121,6 +121,7 @@ CRITIC = [Example("critic_loss", (LOGITS, LOGITS), wgan.critic_loss),
           Example("generator_loss", (LOGITS,), wgan.generator_loss)]
 LOSSES = {
     "gan": [VALUE, Example("saturating_loss", (LOGITS,), gan.saturating_loss), NON_SATURATING],
+    "lapgan": [VALUE, NON_SATURATING],
     "dcgan": [VALUE, NON_SATURATING],
     "wgan": CRITIC,
     "wgan_gp": [*CRITIC, Example("gradient_penalty", ((2, 3), (3,)), _penalty)],

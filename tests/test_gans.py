@@ -15,10 +15,12 @@ from scratchgan.gans import wgan_gp
 
 IMAGES, POINTS = Spec((1, 8, 8), -1.0, 1.0), Spec((2,), -np.inf, np.inf)
 SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
+         "lapgan": {"g_width": 4, "g_kernels": (3, 3), "d_width": 4, "latent": 6, "coarse_g_widths": (16,),
+                    "coarse_d_widths": (16,), "edges": (4,)},
          "dcgan": {"g_width": 4, "d_width": 4, "latent": 6},
          "wgan": {"g_width": 16, "d_width": 16, "latent": 6},
          "wgan_gp": {"g_width": 16, "d_width": 16, "latent": 6}}
-RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("dcgan", "mnist5k"),
+RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("lapgan", "mnist5k"), ("dcgan", "mnist5k"),
         ("wgan", "mnist5k"), ("wgan", "ring"), ("wgan_gp", "mnist5k"), ("wgan_gp", "ring")]
 
 
@@ -95,7 +97,8 @@ def test_each_player_learns_in_its_own_turn_only(name, data):
 
 
 @pytest.mark.parametrize("name, given, expected", [
-    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("dcgan", {}, 1), ("wgan", {}, 5), ("wgan", {"n_critic": 2}, 2),
+    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("lapgan", {}, 1), ("dcgan", {}, 1),
+    ("wgan", {}, 5), ("wgan", {"n_critic": 2}, 2),
     ("wgan_gp", {}, 5), ("wgan_gp", {"n_critic": 2}, 2)])
 def test_batches_per_step(name, given, expected):
     model, batches = build(name, "mnist5k", **given)
@@ -232,7 +235,7 @@ def test_dcgan_starts_as_the_paper_says():
 # Names and settings
 
 def test_names():
-    assert gans.names() == ["gan", "dcgan", "wgan", "wgan_gp"]
+    assert gans.names() == ["gan", "lapgan", "dcgan", "wgan", "wgan_gp", "stylegan"]
     assert gans.get("WGAN-GP") is gans.get("wgan_gp") is wgan_gp.WGANGP
     assert gans.canonical("wgan-gp") == "wgan_gp"
 

@@ -16,6 +16,15 @@ from tests.twins import IMAGE, POINT, batches, for_torch, twins
 STEPS, BATCH, TOLERANCE = 10, 6, 1e-9
 SMALL_MLP = {"g_widths": (12, 10), "d_widths": (11, 9), "latent": 5, "d_dropout": 0.0}
 SMALL_PLANE = {"g_width": 8, "d_width": 9, "latent": 2}
+SMALL_PYRAMID = {
+    "g_width": 3,
+    "g_kernels": (3, 5, 3),
+    "d_width": 4,
+    "latent": 5,
+    "coarse_g_widths": (9, 8),
+    "coarse_d_widths": (8, 7),
+    "d_dropout": 0.0,
+}
 SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
 SMALL_STYLE = {"width": 3, "max_width": 5, "latent": 6, "mapping_layers": 2, "start": 4,
                "stable_images": 2 * BATCH, "fade_images": 4 * BATCH}
@@ -24,6 +33,17 @@ CASES = {
     "gan, images": ("gan", Spec((1, 8, 8), *IMAGE), SMALL_MLP),
     "gan, k = 3, saturating": ("gan", Spec((2, 4, 4), *IMAGE), {**SMALL_MLP, "k": 3, "saturating": True}),
     "gan, points": ("gan", Spec((2,), *POINT), {**SMALL_MLP, "g_norm": False}),
+    "lapgan, 20 pixels": ("lapgan", Spec((1, 20, 20), *IMAGE), {**SMALL_PYRAMID, "edges": (9, 4)}),
+    "lapgan, 16 pixels in colour, as in the paper": (
+        "lapgan",
+        Spec((3, 16, 16), *IMAGE),
+        {**SMALL_PYRAMID, "edges": (8,), "g_norm": False, "g_kernels": (7, 7, 5), "d_padding": 0},
+    ),
+    "lapgan, told the class": (
+        "lapgan",
+        Spec((1, 16, 16), *IMAGE, classes=4),
+        {**SMALL_PYRAMID, "edges": (9, 8), "class_conditional": True},
+    ),
     "dcgan, 8 pixels": ("dcgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
     "dcgan, 16 pixels in colour": ("dcgan", Spec((3, 16, 16), *IMAGE), SMALL_CONV),
     "dcgan, 28 pixels": ("dcgan", Spec((1, 28, 28), *IMAGE), SMALL_CONV),

@@ -15,7 +15,7 @@ from typing import Any
 from scratchgan.data import holds_points
 from scratchgan.errors import UserError
 
-CLASSES = {"gan": "GAN", "dcgan": "DCGAN", "wgan": "WGAN", "wgan_gp": "WGANGP",
+CLASSES = {"gan": "GAN", "lapgan": "LAPGAN", "dcgan": "DCGAN", "wgan": "WGAN", "wgan_gp": "WGANGP",
            "stylegan": "StyleGAN"}                       # file: the class in it
 
 

@@ -1,0 +1,346 @@
+"""LAPGAN: Denton, Chintala, Szlam and Fergus 2015, "Deep generative image models using a Laplacian pyramid of
+adversarial networks" (arXiv 1506.05751).
+
+With d(.), which blurs and decimates, and u(.), which smooths and expands, I_0 = I and I_{k+1} = d(I_k), the
+Laplacian pyramid of an image is h_0, ..., h_{K-1}, I_K, by the paper's equations (3) and back by (4):
+
+    h_k = I_k - u(I_{k+1}),    I_k = u(I_{k+1}) + h_k
+
+which invert each other whatever d and u are. Each level has a G_k and a D_k of its own, conditioned on the
+low-pass image l_k = u(I_{k+1}); the last one has none. They play the game of (2), each level by itself:
+
+    min_G max_D E_{h, l ~ p_data(h, l)}[log D(h, l)] + E_{z ~ p_z, l ~ p_l(l)}[log(1 - D(G(z, l), l))]
+
+Samples are drawn from coarse to fine, with noise at every level, by (5):
+
+    I~_k = u(I~_{k+1}) + G_k(z_k, u(I~_{k+1})),    I~_K = G_K(z_K)
+
+D_k adds l to h or h~ before its first convolution (section 2.3). The joint density of the pyramid is the
+product of those of h_k given l_k, so the log-ratio of data and samples, which `logits` estimates, is the sum
+over levels of what the D_k say.
+
+Networks (section 3.1 and the authors' code): G_K and D_K are fully connected, with two hidden layers of 1200
+and of 600 units, and z_K has 100 dimensions; other G_k have three convolutions that keep the size, z_k is one
+more plane beside l; other D_k have two convolutions of 5x5, the second of stride 2, and one linear layer;
+ReLU in both, dropout in D. In the class-conditional version the class goes through a linear layer to become
+one more plane, in G_k and in D_k, and is joined to the inputs of G_K and D_K. z is uniform in [-1, 1]. G
+descends -E[log D(G(z, l), l)], as in the authors' code.
+
+Departures.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+
+from scratchgan import functional as F
+from scratchgan import nn, optim
+from scratchgan.backend import Streams, use_streams
+from scratchgan.data import Spec
+from scratchgan.errors import UserError
+from scratchgan.gans.gan import non_saturating_loss, value
+from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, logits, real, real_labelled,
+                                      scalars)
+from scratchgan.nets import mlp
+from scratchgan.tensor import Tensor
+
+# The docstring's formulas in TeX, for `scratchgan report`.
+OBJECTIVE = {
+    "the pyramid": r"h_k = I_k - u(I_{k + 1}), \quad I_k = u(I_{k + 1}) + h_k",
+    "at each level": r"\min_G \max_D \mathbb{E}_{h, l \sim p_{\text{data}}(h, l)}[\log D(h, l)]"
+                     r" + \mathbb{E}_{z \sim p_z, l \sim p_l(l)}[\log(1 - D(G(z, l), l))]",
+    "G descends": r"-\mathbb{E}_{z, l}[\log D(G(z, l), l)]",
+    "samples": r"\tilde{I}_k = u(\tilde{I}_{k + 1}) + G_k(z_k, u(\tilde{I}_{k + 1})), \quad"
+               r" \tilde{I}_K = G_K(z_K)",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters."""
+    data: str = "mnist5k"
+    size: int | None = None                 # edge of I_0 in pixels; None: the data's own
+    edges: tuple[int, ...] = (14, 7)        # of I_1, ..., I_K
+    class_conditional: bool = False         # G_k and D_k are told the class
+    steps: int = 2000                       # updates of every G_k and D_k
+    batch_size: int = 64
+    lr: float = 5e-4                        # Adam, for all players
+    betas: tuple[float, float] = (0.5, 0.999)
+    latent: int = 100                       # size of z_K ~ U(-1, 1)
+    coarse_g_widths: tuple[int, ...] = (256, 512)   # hidden layers of G_K
+    coarse_d_widths: tuple[int, ...] = (512, 256)   # hidden layers of D_K
+    g_width: int = 16                       # channels of the hidden layers of the other G_k
+    g_kernels: tuple[int, ...] = (5, 3, 3)  # edges of their convolutions' kernels, odd
+    d_width: int = 16                       # channels of both convolutions of the other D_k
+    g_norm: bool = True                     # batch normalisation in every G
+    d_padding: int = 1                      # of the second convolution of those D_k (the authors: 0)
+    d_dropout: float = 0.5                  # before the last layer of D_k, after each hidden one of D_K
+    ema_decay: float = 0.995                # of the generator that samples are drawn from
+    sample_every: int = 200
+
+    def __post_init__(self) -> None:
+        check_limits(self, edges=(2, math.inf), latent=(1, math.inf), coarse_g_widths=(1, math.inf),
+                     coarse_d_widths=(1, math.inf), g_width=(1, math.inf), g_kernels=(1, math.inf),
+                     d_width=(1, math.inf), d_padding=(0, 5), d_dropout=(0, 1), betas=(0, 1), ema_decay=(0, 1))
+        if not all(k % 2 for k in self.g_kernels):
+            raise UserError(f"g_kernels={self.g_kernels}: expected odd numbers, for convolutions that keep the size")
+        if self.g_norm and self.batch_size == 1:
+            raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false")
+
+
+# The pyramid
+
+def down(image: Tensor, edge: int) -> Tensor:
+    """d(I): (N, C, H, H) to (N, C, edge, edge), each pixel a mean under a triangle two of its own widths wide."""
+    return F.interpolate(image, size=edge, mode="bilinear", antialias=True)
+
+
+def up(image: Tensor, edge: int) -> Tensor:
+    """u(I): (N, C, H, H) to (N, C, edge, edge) by bilinear interpolation."""
+    return F.interpolate(image, size=edge, mode="bilinear")
+
+
+def laplacian(image: Tensor, edges: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """[h_0, ..., h_{K-1}, I_K] and [l_0, ..., l_{K-1}] of I_0: equation (3). `edges` are those of I_1 to
+    I_K."""
+    bands, lows = [], []
+    for edge in edges:
+        coarse = down(image, edge)
+        lows.append(up(coarse, image.shape[-1]))
+        bands.append(image - lows[-1])
+        image = coarse
+    return [*bands, image], lows
+
+
+def collapse(bands: Sequence[Tensor]) -> Tensor:
+    """I_0 of [h_0, ..., h_{K-1}, I_K]: equation (4) from the last level on."""
+    *bands, image = bands
+    for h in reversed(bands):
+        image = up(image, h.shape[-1]) + h
+    return image
+
+
+# The networks
+
+LEAST_EDGE = 9          # that convolutions of 5x5 and of 5x5 with stride 2 leave one pixel of
+
+
+class ClassPlane(nn.Module):
+    """One-hot labels (N, classes) -> a map (N, 1, edge, edge) through a linear layer and ReLU."""
+
+    def __init__(self, classes: int, edge: int):
+        super().__init__()
+        self.edge, self.linear = edge, nn.Linear(classes, edge * edge)
+
+    def forward(self, c: Tensor) -> Tensor:
+        return F.relu(self.linear(c)).reshape(-1, 1, self.edge, self.edge)
+
+
+class FineGenerator(nn.Module):
+    """G_k, k < K: z (N, edge^2), l (N, C, edge, edge) and one-hot labels c, if `classes`, -> h~ like l.
+
+    One convolution with `width` channels for each of `kernels` but the last, which leads to the image.
+    """
+
+    def __init__(self, colours: int, edge: int, width: int, kernels: Sequence[int], classes: int, norm: bool):
+        super().__init__()
+        self.edge, self.latent = edge, edge * edge
+        if classes:
+            self.plane = ClassPlane(classes, edge)
+        channels = [colours + 1 + bool(classes), *[width] * (len(kernels) - 1)]
+        layers: list[nn.Module] = []
+        for (above, below), kernel in zip(pairwise(channels), kernels):
+            layers += [nn.Conv2d(above, below, kernel, padding=kernel // 2, bias=not norm),
+                       *([nn.BatchNorm2d(below)] if norm else []), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], colours, kernels[-1], padding=kernels[-1] // 2))
+
+    def forward(self, z: Tensor, low: Tensor, *c: Tensor) -> Tensor:
+        planes = [z.reshape(-1, 1, self.edge, self.edge), *(self.plane(one) for one in c)]
+        return self.layers(F.cat([low, *planes], dim=1))
+
+
+class FineDiscriminator(nn.Module):
+    """D_k, k < K: h or h~ and l (N, C, edge, edge), and one-hot labels c, if `classes`, -> logits (N,)."""
+
+    def __init__(self, colours: int, edge: int, width: int, padding: int, classes: int, dropout: float):
+        super().__init__()
+        if classes:
+            self.plane = ClassPlane(classes, edge)
+        last = (edge + 2 * padding - LEAST_EDGE) // 2 + 1
+        self.layers = nn.Sequential(
+            nn.Conv2d(colours + bool(classes), width, 5), nn.ReLU(),
+            nn.Conv2d(width, width, 5, stride=2, padding=padding), nn.ReLU(), nn.Flatten(), *([nn.Dropout(dropout)] if dropout else []), nn.Linear(width * last * last, 1))
+
+    def forward(self, h: Tensor, low: Tensor, *c: Tensor) -> Tensor:
+        return self.layers(F.cat([h + low, *(self.plane(one) for one in c)], dim=1)).reshape(-1)
+
+
+class CoarseGenerator(nn.Module):
+    """G_K: z (N, latent) and one-hot labels c, if `classes`, -> I~_K (N, C, edge, edge)."""
+
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: Sequence[int], classes: int, norm: bool):
+        super().__init__()
+        self.latent = latent
+        self.body = mlp.Generator(latent + classes, shape, widths, bounded=True, norm=norm)
+
+    def forward(self, z: Tensor, *c: Tensor) -> Tensor:
+        return self.body(F.cat([z, *c], dim=1))
+
+
+class CoarseDiscriminator(nn.Module):
+    """D_K: I_K or I~_K (N, C, edge, edge) and one-hot labels c, if `classes`, -> logits (N,)."""
+
+    def __init__(self, shape: tuple[int, ...], widths: Sequence[int], classes: int, dropout: float):
+        super().__init__()
+        self.body = mlp.Discriminator((math.prod(shape) + classes,), widths, dropout=dropout)
+
+    def forward(self, image: Tensor, *c: Tensor) -> Tensor:
+        return self.body(F.cat([image.reshape(len(image), -1), *c], dim=1))
+
+
+class Generator(nn.Module):
+    """The cascade G_0, ..., G_K: z (N, sum of all z_k), and one-hot labels, -> I~_0, equation (5)."""
+
+    def __init__(self, levels: Sequence[nn.Module]):
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+        self.latent = sum(G.latent for G in self.levels)
+
+    def split(self, z: Tensor) -> tuple[Tensor, ...]:
+        """z_0, ..., z_K."""
+        return F.split(z, [G.latent for G in self.levels], dim=1)
+
+    def forward(self, z: Tensor, *c: Tensor) -> Tensor:
+        *fine, coarsest = zip(self.levels, self.split(z))
+        image = coarsest[0](coarsest[1], *c)
+        for G_k, z_k in reversed(fine):
+            low = up(image, G_k.edge)
+            image = low + G_k(z_k, low, *c)
+        return image
+
+
+class Discriminator(nn.Module):
+    """D_0, ..., D_K. As a function of an image and one-hot labels: the sum of their logits on its pyramid,
+    (N,)."""
+
+    def __init__(self, levels: Sequence[nn.Module], edges: Sequence[int]):
+        super().__init__()
+        self.levels, self.edges = nn.ModuleList(levels), tuple(edges)
+
+    def forward(self, image: Tensor, *c: Tensor) -> Tensor:
+        bands, lows = laplacian(image, self.edges)
+        return sum(D(band, *given, *c) for D, band, given in zip(self.levels, bands, conditions(lows)))
+
+
+def conditions(lows: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """What the players of each level are conditioned on: l_0, ..., l_{K-1}, nothing."""
+    return [*((l,) for l in lows), ()]
+
+
+class LAPGAN(Sampler):
+    """The players of every level, their optimisers, and their training. `streams` become the default ones,
+    from which layers draw."""
+    config_class = Config
+    presets: ClassVar = {"digits": {"size": 16, "edges": (8,)}}
+
+    def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
+        check_edges(spec, config)
+        self.config, self.streams, self.bounds = config, use_streams(streams), (spec.low, spec.high)
+        self.classes = class_count(spec, "lapgan") if config.class_conditional else 0
+        self.conditioned_on = "labels" if config.class_conditional else None
+        self.generator = make_generator(spec, config, self.classes).to(device)
+        self.discriminator = make_discriminator(spec, config, self.classes).to(device)
+        self.optimizer_g = optim.Adam(self.generator.parameters(), config.lr, config.betas)
+        self.optimizer_d = optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
+        self.ema = optim.EMA(self.generator, config.ema_decay, warmup=True)
+
+    def prior(self, stream: np.random.Generator, n: int) -> np.ndarray:
+        """n draws of z_0, ..., z_K ~ U(-1, 1), all of a sample in a row."""
+        return stream.uniform(-1, 1, (n, self.generator.latent))
+
+    def step(self, batches: Iterator) -> dict[str, float]:
+        """One update of every D_k, then one of every G_k, on the same samples. The levels share no weights,
+        and no gradient goes from one to another: descending the sums of their losses trains each by itself."""
+        G, D = self.generator, self.discriminator
+        x, c = self.examples(batches)
+        bands, lows = laplacian(x, self.config.edges)
+        given = [(*low, *c) for low in conditions(lows)]
+        fakes = [G_k(z, *on) for G_k, z, on in zip(G.levels, G.split(self.noise(len(x))), given)]
+
+        real_logits = [D_k(h, *on) for D_k, h, on in zip(D.levels, bands, given)]
+        fake_logits = [D_k(h.detach(), *on) for D_k, h, on in zip(D.levels, fakes, given)]
+        losses_d = [-value(*logits) for logits in zip(real_logits, fake_logits)]
+        loss_d = sum(losses_d)
+        self.optimizer_d.zero_grad()
+        loss_d.backward(inputs=list(D.parameters()))
+        self.optimizer_d.step()
+
+        loss_g = sum(non_saturating_loss(D_k(h, *on)) for D_k, h, on in zip(D.levels, fakes, given))
+        self.optimizer_g.zero_grad()
+        loss_g.backward(inputs=list(G.parameters()))
+        self.optimizer_g.step()
+        self.ema.update()
+        by_level = {f"loss_d_{edge}": loss for edge, loss in zip((x.shape[-1], *self.config.edges), losses_d)}
+        probabilities = [F.sigmoid(F.cat(logits)).mean() for logits in (real_logits, fake_logits)]
+        return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1],
+                       **by_level)
+
+    def examples(self, batches: Iterator) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next batch: images, and one-hot labels where players are told them."""
+        if not self.config.class_conditional:
+            return real(batches, self.discriminator), ()
+        x, labels = real_labelled(batches, self.discriminator)
+        return x, self.conditions(labels, len(x), self.discriminator)
+
+    def generate(self, z: np.ndarray, given: np.ndarray | None = None, averaged: bool = True) -> np.ndarray:
+        """As in Sampler, with I~_0 cut off at the bounds of the data, which the sum of the levels may
+        leave."""
+        return super().generate(z, given, averaged).clip(*self.bounds)
+
+    def players(self) -> dict[str, Player]:
+        """Both sides of the game, by the letters of the scalars."""
+        return {"d": Player(self.discriminator, self.optimizer_d),
+                "g": Player(self.generator, self.optimizer_g)}
+
+    def logits(self, x: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+        """The sum over levels of the D_k's logits (N,) of host samples (N, *shape), in evaluation mode."""
+        return logits(self.discriminator, x, *self.conditions(given, len(x), self.discriminator))
+
+    def parts(self) -> dict[str, object]:
+        """All whose state a checkpoint holds."""
+        return {"generator": self.generator, "discriminator": self.discriminator,
+                "optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d, "ema": self.ema}
+
+
+def check_edges(spec: Spec, config: Config) -> None:
+    """UserError unless the data are square images, and every edge is smaller than that before it and leaves
+    D_k an output."""
+    if len(spec.shape) != 3 or spec.shape[1] != spec.shape[2]:
+        raise UserError(f"lapgan: data of shape {tuple(spec.shape)}, expected square images (C, H, W)")
+    edges, least = (spec.shape[1], *config.edges), LEAST_EDGE - 2 * config.d_padding
+    if any(below >= above for above, below in pairwise(edges)) or edges[-2] < least:
+        raise UserError(f"edges={config.edges} of images of {edges[0]} pixels: expected ever smaller numbers, "
+                        f"all but the last at least {least}")
+
+
+def make_generator(spec: Spec, config: Config, classes: int) -> Generator:
+    """G_0, ..., G_K for images of `spec`."""
+    colours, edge, _ = spec.shape
+    *fine, coarsest = edge, *config.edges
+    return Generator([
+        *(FineGenerator(colours, edge, config.g_width, config.g_kernels, classes, config.g_norm) for edge in fine),
+        CoarseGenerator(config.latent, (colours, coarsest, coarsest), config.coarse_g_widths, classes, config.g_norm)])
+
+
+def make_discriminator(spec: Spec, config: Config, classes: int) -> Discriminator:
+    """D_0, ..., D_K for images of `spec`."""
+    colours, edge, _ = spec.shape
+    *fine, coarsest = edge, *config.edges
+    levels = [*(FineDiscriminator(colours, edge, config.d_width, config.d_padding, classes, config.d_dropout) for edge in fine),
+              CoarseDiscriminator((colours, coarsest, coarsest), config.coarse_d_widths, classes, config.d_dropout)]
+    return Discriminator(levels, config.edges)
