@@ -15,7 +15,7 @@ from scratchgan import functional as F
 from scratchgan import gans
 from scratchgan.check import Agreement, gradcheck, gradgradcheck
 from scratchgan.errors import UserError
-from scratchgan.gans import gan, wgan, wgan_gp
+from scratchgan.gans import gan, stylegan, wgan, wgan_gp
 from scratchgan.settings import nearest
 from scratchgan.tensor import Tensor
 
@@ -114,6 +114,12 @@ def _penalty(w: Any, v: Any) -> Any:
     return wgan_gp.gradient_penalty(lambda x: F.tanh(x @ w) @ v, real, fake, epsilon)
 
 
+def _r1(w: Any, v: Any) -> Any:
+    """The R1 penalty of the critic tanh(x w) v, as a function of the critic's weights."""
+    x = Tensor(np.linspace(-1, 1, 8).reshape(4, 2)).requires_grad_()
+    return stylegan.r1_penalty(F.tanh(x @ w) @ v, x)
+
+
 LOGITS = (5,)
 VALUE = Example("value", (LOGITS, LOGITS), gan.value)
 NON_SATURATING = Example("non_saturating_loss", (LOGITS,), gan.non_saturating_loss)
@@ -125,6 +131,7 @@ LOSSES = {
     "dcgan": [VALUE, NON_SATURATING],
     "wgan": CRITIC,
     "wgan_gp": [*CRITIC, Example("gradient_penalty", ((2, 3), (3,)), _penalty)],
+    "stylegan": [VALUE, NON_SATURATING, Example("r1_penalty", ((2, 3), (3,)), _r1)],
 }
 
 
