@@ -19,9 +19,12 @@ SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
                     "coarse_d_widths": (16,), "edges": (4,)},
          "dcgan": {"g_width": 4, "d_width": 4, "latent": 6},
          "wgan": {"g_width": 16, "d_width": 16, "latent": 6},
-         "wgan_gp": {"g_width": 16, "d_width": 16, "latent": 6}}
+         "wgan_gp": {"g_width": 16, "d_width": 16, "latent": 6},
+         "stylegan": {"width": 4, "max_width": 8, "latent": 6, "mapping_layers": 2, "start": 4,
+                      "stable_images": 0, "fade_images": 40}}
 RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("lapgan", "mnist5k"), ("dcgan", "mnist5k"),
-        ("wgan", "mnist5k"), ("wgan", "ring"), ("wgan_gp", "mnist5k"), ("wgan_gp", "ring")]
+        ("wgan", "mnist5k"), ("wgan", "ring"), ("wgan_gp", "mnist5k"), ("wgan_gp", "ring"),
+        ("stylegan", "mnist5k")]
 
 
 class Batches:
