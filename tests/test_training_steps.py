@@ -130,7 +130,11 @@ def weights(pair) -> dict[tuple[str, str], np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "name", ["gan, images", "gan, points", "dcgan, 8 pixels", "wgan_gp, images", "wgan_gp, points"]
+    "name",
+    [
+        "gan, images", "gan, points", "dcgan, 8 pixels", "wgan_gp, images", "wgan_gp, points",
+        "stylegan, grows from 4 to 8 pixels",
+    ]
 )
 def test_steps_on_the_strict_double_equal_pytorchs(name):
     pair = run(*CASES[name], device="double", steps=2)
