@@ -43,8 +43,9 @@ def get(name: str) -> type:
 
 def configure(name: str, **given: Any) -> Any:
     """The Config of a GAN for the data in `given` or else its own: the GAN's `presets` for that data by name,
-    or for "points", under what is given."""
+    or else for "points", under what is given."""
     gan = get(name)
     wanted = given.get("data", gan.config_class.data)
-    preset = gan.presets.get("points" if holds_points(wanted) else wanted, {})
+    general = gan.presets.get("points", {}) if holds_points(wanted) else {}
+    preset = gan.presets.get(wanted, general)
     return gan.config_class(**{**preset, **given})

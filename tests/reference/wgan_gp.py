@@ -40,16 +40,17 @@ class Training:
         n_critic: int,
         weight: float,
         ema_decay: float,
+        scale: float = 1.0,
     ):
         self.generator, self.critic, self.noise, self.epsilon = generator, critic, noise, epsilon
-        self.n_critic, self.weight = n_critic, weight
+        self.n_critic, self.weight, self.scale = n_critic, weight, scale
         self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
         self.optimizer_d = torch.optim.Adam(critic.parameters(), lr=lr, betas=betas)
         self.ema = Average(generator, ema_decay)
 
     def step(self, batches: Iterator[tuple]) -> dict[str, float]:
         for _ in range(self.n_critic):
-            x, _ = next(batches)
+            x = next(batches)[0] / self.scale
             with torch.no_grad():
                 fake = self.generator(self.noise(len(x)))
             wasserstein = self.critic(x).mean() - self.critic(fake).mean()
@@ -86,4 +87,5 @@ def make(spec, config, draws: Draws) -> Training:
         n_critic=config.n_critic,
         weight=config.penalty,
         ema_decay=config.ema_decay,
+        scale=config.scale,
     )
