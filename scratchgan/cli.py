@@ -1,4 +1,4 @@
-"""The command line: `scratchgan list | info | train | sample | evaluate | compare | report | check`.
+"""The command line: `scratchgan list | info | train | sample | upscale | evaluate | ...`.
 
 What a command needs is imported when it runs, so that --help answers at once. Exit status: 0 done, 1 a check
 failed, the training diverged or memory ran out, 2 bad input, 130 and 143 interrupted by Ctrl-C and SIGTERM.
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "info", "versions, device, threads, BLAS and GPU", "Show what scratchgan runs on.")
     _add_train(commands)
     _add_sample(commands)
+    _add_upscale(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_report(commands)
@@ -183,6 +184,17 @@ def _add_sample(commands) -> None:
                       help="rows that go from one latent to another")
     form.add_argument("--mix", action="store_true",
                       help="of a StyleGAN: coarse styles of the first column, fine ones of the first row")
+
+
+def _add_upscale(commands) -> None:
+    parser = _add(commands, "upscale", "a picture enlarged by a trained srgan",
+                  "Enlarge a PNG, JPEG, WebP or BMP picture of any size by the averaged generator of a run of\n"
+                  "srgan. Grey stays grey, also of 16 bits, an alpha channel is enlarged too, palettes and CMYK\n"
+                  "become RGB; colours of 16 bits are read as 8.")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture")
+    parser.add_argument("--out", type=Path, default=Path("up.png"), metavar="FILE",
+                        help=".png or .jpg (default up.png)")
 
 
 def _add_evaluate(commands) -> None:
@@ -303,6 +315,13 @@ def _sample(args: argparse.Namespace) -> int:
     return 0
 
 
+def _upscale(args: argparse.Namespace) -> int:
+    from scratchgan import upscale
+    before, after = upscale.upscale(args.folder, args.image, args.out)
+    print(f"{args.image}: {before[0]} x {before[1]} to {after[0]} x {after[1]} pixels in {args.out}")
+    return 0
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     from scratchgan import evaluate
     options = {k: v for k, v in vars(args).items() if k not in ("command", "out")}
@@ -336,8 +355,8 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if passed else STATUS_FAILED
 
 
-COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "evaluate": _evaluate,
-            "compare": _compare, "report": _report, "check": _check}
+COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "upscale": _upscale,
+            "evaluate": _evaluate, "compare": _compare, "report": _report, "check": _check}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scratchgan import functional as F
 from scratchgan import gans
 from scratchgan.check import Agreement, gradcheck, gradgradcheck
 from scratchgan.errors import UserError
-from scratchgan.gans import gan, stylegan, wgan, wgan_gp
+from scratchgan.gans import gan, srgan, stylegan, wgan, wgan_gp
 from scratchgan.settings import nearest
 from scratchgan.tensor import Tensor
 
@@ -120,6 +120,20 @@ def _r1(w: Any, v: Any) -> Any:
     return stylegan.r1_penalty(F.tanh(x @ w) @ v, x)
 
 
+def _feature_loss(made: Any) -> Any:
+    """The distance of pictures in smooth features, as a function of those made. These are varied alone: nothing
+    flows into the features of the photographs."""
+    kernels, high = (Tensor(np.linspace(-1, 1, n)) for n in (18, 20))
+    return srgan.feature_loss(lambda x: F.tanh(F.conv2d(x, kernels.reshape(2, 1, 3, 3))),
+                              high.reshape(1, 1, 4, 5), made)
+
+
+def _r1(w: Any, v: Any) -> Any:
+    """The R1 penalty of the critic tanh(x w) v, as a function of the critic's weights."""
+    x = Tensor(np.linspace(-1, 1, 8).reshape(4, 2)).requires_grad_()
+    return stylegan.r1_penalty(F.tanh(x @ w) @ v, x)
+
+
 LOGITS = (5,)
 VALUE = Example("value", (LOGITS, LOGITS), gan.value)
 NON_SATURATING = Example("non_saturating_loss", (LOGITS,), gan.non_saturating_loss)
@@ -129,6 +143,8 @@ LOSSES = {
     "gan": [VALUE, Example("saturating_loss", (LOGITS,), gan.saturating_loss), NON_SATURATING],
     "lapgan": [VALUE, NON_SATURATING],
     "dcgan": [VALUE, NON_SATURATING],
+    "srgan": [VALUE, NON_SATURATING, Example("mse", (IMAGES, IMAGES), srgan.mse),
+              Example("feature_loss", ((1, 1, 4, 5),), _feature_loss)],
     "wgan": CRITIC,
     "wgan_gp": [*CRITIC, Example("gradient_penalty", ((2, 3), (3,)), _penalty)],
     "stylegan": [VALUE, NON_SATURATING, Example("r1_penalty", ((2, 3), (3,)), _r1)],

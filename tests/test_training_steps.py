@@ -26,6 +26,8 @@ SMALL_PYRAMID = {
     "d_dropout": 0.0,
 }
 SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
+SMALL_SUPER = {"blocks": 1, "g_width": 4, "d_width": 2, "d_dense": 5, "pretrain_steps": 0,
+               "feature_weight": 0.3, "lr_adversarial": 2e-3, "adversarial_weight": 0.1}
 SMALL_STYLE = {"width": 3, "max_width": 5, "latent": 6, "mapping_layers": 2, "start": 4,
                "stable_images": 2 * BATCH, "fade_images": 4 * BATCH}
 FAST = {"lr": 2e-3, "ema_decay": 0.8, "batch_size": BATCH}  # so that ten steps go somewhere
@@ -47,6 +49,16 @@ CASES = {
     "dcgan, 8 pixels": ("dcgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
     "dcgan, 16 pixels in colour": ("dcgan", Spec((3, 16, 16), *IMAGE), SMALL_CONV),
     "dcgan, 28 pixels": ("dcgan", Spec((1, 28, 28), *IMAGE), SMALL_CONV),
+    "srgan, from one phase into the other": (
+        "srgan",
+        Spec((3, 16, 16), *IMAGE),
+        {**SMALL_SUPER, "pretrain_steps": 4, "decay_steps": 3, "feature_map": 3},
+    ),
+    "srgan, as in the paper": (
+        "srgan",
+        Spec((1, 8, 8), *IMAGE),
+        {**SMALL_SUPER, "scale": 2, "g_kernel": 9, "g_norm": True, "bicubic": False, "pixel_weight": 0.0, "blocks": 2},
+    ),
     "wgan, images": ("wgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
     "wgan, 16 pixels in colour": (
         "wgan",

@@ -176,8 +176,8 @@ def _checked_labels(name: str, labels: np.ndarray, n: int, classes: int | None) 
 def _checked_groups(name: str, groups: np.ndarray, n: int, names: tuple[str, ...] | None) -> np.ndarray:
     _check_integers(name, groups, "groups")
     if groups.shape != (n,) or groups.min() < 0 or (names is not None and groups.max() >= len(names)):
-        raise UserError(f"{name}: groups have shape {groups.shape} and span [{groups.min()}, {groups.max()}], "
-                        f"expected a number for each of {n} samples"
+        raise UserError(f"{name}: groups have shape {groups.shape} and span "
+                        f"[{groups.min()}, {groups.max()}], expected a number for each of {n} samples"
                         + (f", below {len(names)}" if names is not None else ""))
     return groups.astype(np.int64)
 

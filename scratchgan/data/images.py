@@ -96,14 +96,14 @@ def decode(path: str, size: int) -> np.ndarray:
     with reading(path, "image"), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as image:
-            _check_pixels(path, image.size)
+            check_pixels(path, image.size)
             # JPEG only: decode at 1/2, 1/4 or 1/8 of the size where that is still ample
             image.draft(None, (2 * size, 2 * size))
             upright = ImageOps.exif_transpose(image)
             return np.asarray(fit(_rgb(upright), size)).transpose(2, 0, 1)
 
 
-def _check_pixels(path: str, size: tuple[int, int]) -> None:
+def check_pixels(path: str, size: tuple[int, int]) -> None:
     """UserError where a header lies: a deflated byte holds at most MAX_INFLATION bytes of 8 pixels.
 
     The other formats hold less, but for lossless WebP in pictures of a single colour, which are no loss.

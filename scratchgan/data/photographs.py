@@ -49,7 +49,8 @@ def photograph(file: str) -> np.ndarray:
     found = importlib.util.find_spec("skimage")
     roots = found.submodule_search_locations if found else None
     if not roots:
-        raise UserError("photographs: the package scikit-image is not installed: pip install 'scratchgan[data]'")
+        raise UserError("photographs: the package scikit-image is not installed: "
+                        "pip install 'scratchgan[data]'")
     path = Path(roots[0], "data", file)
     with reading(str(path), "photograph"), Image.open(path, formats=("PNG", "JPEG")) as image:
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1)

@@ -15,8 +15,8 @@ from typing import Any
 from scratchgan.data import holds_points
 from scratchgan.errors import UserError
 
-CLASSES = {"gan": "GAN", "lapgan": "LAPGAN", "dcgan": "DCGAN", "wgan": "WGAN", "wgan_gp": "WGANGP",
-           "stylegan": "StyleGAN"}                       # file: the class in it
+CLASSES = {"gan": "GAN", "lapgan": "LAPGAN", "dcgan": "DCGAN", "srgan": "SRGAN",
+           "wgan": "WGAN", "wgan_gp": "WGANGP", "stylegan": "StyleGAN"}                       # file: the class in it
 
 
 def names() -> list[str]:
