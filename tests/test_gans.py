@@ -16,7 +16,7 @@ from scratchgan.gans import wgan_gp
 IMAGES, POINTS = Spec((1, 8, 8), -1.0, 1.0), Spec((2,), -np.inf, np.inf)
 SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
          "lapgan": {"g_width": 4, "g_kernels": (3, 3), "d_width": 4, "latent": 6, "coarse_g_widths": (16,),
-                    "coarse_d_widths": (16,), "edges": (4,)},
+                    "coarse_d_widths": (16,), "edges": (4,), "updates": (1,)},
          "dcgan": {"g_width": 4, "d_width": 4, "latent": 6},
          "srgan": {"blocks": 1, "g_width": 4, "d_width": 2, "d_dense": 4, "pretrain_steps": 0},
          "wgan": {"g_width": 16, "d_width": 16, "latent": 6},
@@ -104,7 +104,8 @@ def test_each_player_learns_in_its_own_turn_only(name, data):
 
 
 @pytest.mark.parametrize("name, given, expected", [
-    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("lapgan", {}, 1), ("dcgan", {}, 1), ("srgan", {}, 1),
+    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("lapgan", {}, 1), ("lapgan", {"updates": (1, 3)}, 3),
+    ("dcgan", {}, 1), ("srgan", {}, 1),
     ("wgan", {}, 5), ("wgan", {"n_critic": 2}, 2),
     ("wgan_gp", {}, 5), ("wgan_gp", {"n_critic": 2}, 2)])
 def test_batches_per_step(name, given, expected):

@@ -1,5 +1,5 @@
-"""LAPGAN: the pyramid is inverted, levels learn by themselves, samples come from coarse to fine, and the paper's
-networks can be had."""
+"""LAPGAN: the pyramid is inverted, levels learn by themselves, samples come from coarse to fine, and the
+paper's networks can be had."""
 from __future__ import annotations
 
 import math
@@ -16,7 +16,7 @@ from scratchgan.errors import UserError
 from scratchgan.gans import lapgan
 
 SMALL = {"g_width": 4, "g_kernels": (3, 3, 3), "d_width": 4, "latent": 6, "coarse_g_widths": (16, 16),
-         "coarse_d_widths": (16, 16), "edges": (10, 4), "batch_size": 8, "size": 20}
+         "coarse_d_widths": (16, 16), "edges": (10, 4), "batch_size": 8, "size": 20, "updates": (1,)}
 SPEC = Spec((1, 20, 20), -1.0, 1.0, classes=3)
 
 
@@ -61,15 +61,16 @@ def test_bands_by_loops():
     a quarter of a pixel away."""
     n, image = 8, np.random.default_rng(2).standard_normal((8, 8))
 
-    def along(values, i, weights):
+    def along(values, weights):
         inside = [(j, w) for j, w in weights if 0 <= j < len(values)]
         return sum(w * values[j] for j, w in inside) / sum(w for _, w in inside)
 
     def d(values):
-        return [along(values, i, [(2 * i - 1, 1), (2 * i, 3), (2 * i + 1, 3), (2 * i + 2, 1)]) for i in range(n // 2)]
+        taps = ((-1, 1), (0, 3), (1, 3), (2, 1))
+        return [along(values, [(2 * i + j, w) for j, w in taps]) for i in range(n // 2)]
 
     def u(values):
-        return [along(values, i, [(i // 2, 3), (i // 2 + (1 if i % 2 else -1), 1)]) for i in range(n)]
+        return [along(values, [(i // 2, 3), (i // 2 + (1 if i % 2 else -1), 1)]) for i in range(n)]
 
     def both(one, image):
         rows = [one(row) for row in image]
@@ -85,7 +86,8 @@ def test_bands_by_loops():
 
 def test_flat_images_have_no_bands():
     bands, _ = lapgan.laplacian(scratchgan.tensor(np.full((1, 1, 28, 28), -1.0)), (14, 8))
-    assert all(abs(b.numpy()).max() < 1e-15 for b in bands[:-1]) and (abs(bands[-1].numpy() + 1) < 1e-15).all()
+    assert all(abs(b.numpy()).max() < 1e-15 for b in bands[:-1])
+    assert abs(bands[-1].numpy() + 1).max() < 1e-15
 
 
 # The game
@@ -102,7 +104,8 @@ def test_the_losses_are_equation_2_at_every_level_by_loops():
     for k, edge in enumerate((20, 10, 4)):
         on = (lows[k],) if k < 2 else ()
         fake = twin.generator.levels[k](zs[k], *on)
-        logits = [twin.discriminator.levels[k](side, *on).detach().numpy().tolist() for side in (bands[k], fake)]
+        D = twin.discriminator.levels[k]
+        logits = [D(side, *on).detach().numpy().tolist() for side in (bands[k], fake)]
         loss = -sum(math.log(1 / (1 + math.exp(-r))) + math.log(1 - 1 / (1 + math.exp(-f)))
                     for r, f in zip(*logits)) / len(x)
         assert found[f"loss_d_{edge}"] == pytest.approx(loss, rel=1e-5)
@@ -128,13 +131,27 @@ def test_levels_learn_by_themselves():
     np.testing.assert_equal(trained(5), trained(6))
 
 
+def test_levels_are_updated_as_often_as_asked():
+    model, updates = build(updates=(1, 3)), []
+    assert [len(r) for r in model.rounds()] == [2, 2, 3]
+    for side in (model.generator, model.discriminator):
+        for k, level in enumerate(side.levels):
+            weight = next(iter(level.parameters()))
+            updates.append((k, weight))
+    model.step(batches())
+    states = {**model.optimizer_g.state, **model.optimizer_d.state}
+    assert [states[weight]["step"] for _, weight in updates] == [1, 3, 3, 1, 3, 3]
+
+
 def test_d_adds_the_low_pass_image_to_the_band():
     """What D_k says depends on h + l alone; what D_K says, on the image."""
     model = build(d_dropout=0.0)
     rng = np.random.default_rng(0)
-    h, low, moved = (scratchgan.tensor(rng.standard_normal((2, 1, 20, 20)).astype(np.float32)) for _ in range(3))
+    h, low, moved = (scratchgan.tensor(rng.standard_normal((2, 1, 20, 20)).astype(np.float32))
+                     for _ in range(3))
     D = model.discriminator.levels[0]
-    np.testing.assert_allclose(D(h, low).detach().numpy(), D(h - moved, low + moved).detach().numpy(), atol=1e-5)
+    same = D(h - moved, low + moved).detach().numpy()
+    np.testing.assert_allclose(D(h, low).detach().numpy(), same, atol=1e-5)
 
 
 @pytest.mark.parametrize("edge", [10, 14, 16, 17, 28, 32])
@@ -142,8 +159,8 @@ def test_d_sees_every_pixel(edge):
     """Without padding, as the authors' D_k, it never sees the last row and column of an even edge."""
     for padding, seen in ((1, True), (0, edge % 2 == 1)):
         D = lapgan.FineDiscriminator(1, edge, 8, padding, 0, 0.0)
-        image = scratchgan.tensor(np.random.default_rng(0).standard_normal((4, 1, edge, edge)).astype(np.float32),
-                                  requires_grad=True)
+        pixels = np.random.default_rng(0).standard_normal((4, 1, edge, edge)).astype(np.float32)
+        image = scratchgan.tensor(pixels, requires_grad=True)
         slope, = scratchgan.grad(D(image, scratchgan.zeros(4, 1, edge, edge)).sum(), image)
         reached = np.abs(slope.numpy()).max(axis=(0, 1)) > 0
         assert reached[:-1, :-1].all() and reached[-1].all() == reached[:, -1].all() == seen
@@ -189,10 +206,23 @@ def test_noise_of_every_level_changes_the_sample():
 
 
 def test_samples_stay_in_the_range_of_the_data():
-    model = build()
-    with scratchgan.no_grad():
-        model.ema.module.levels[0].layers[-1].bias.fill_(5.0)
-    assert (model.sample(3, np.random.default_rng(0)) == 1).all()
+    for bounded in (True, False):
+        model = build(g_bounded=bounded)
+        with scratchgan.no_grad():
+            model.ema.module.levels[0].layers[-1].bias.fill_(5.0)
+        x = model.sample(3, np.random.default_rng(0))
+        assert x.max() == 1 and x.min() > 1 - 1e-6
+
+
+def test_bounded_bands_stay_within_what_the_data_have_left():
+    for bounded in (True, False):
+        G = build(g_bounded=bounded).generator.levels[0]
+        rng = np.random.default_rng(0)
+        z, low = rng.uniform(-1, 1, (4, 400)), rng.uniform(-1, 1, (4, 1, 20, 20))
+        with scratchgan.no_grad():
+            G.layers[-1].bias.fill_(0.9)
+            image = low + G(*(scratchgan.tensor(a.astype(np.float32)) for a in (z, low))).numpy()
+        assert (image.max() <= 1 + 1e-6) == bounded and image.min() >= -1 - 1e-6
 
 
 def test_the_class_reaches_every_level_and_both_players():
@@ -211,11 +241,13 @@ def test_the_class_reaches_every_level_and_both_players():
         build().sample(4, given=np.zeros(4, int))
 
 
-# The paper's networks. Numbers of weights without biases, as the authors' scripts print them, worked out from the
-# layers in these: train_cifar.lua with 1200 and 600 units, train_cifar_coarse_to_fine.lua at its default of 128.
+# The paper's networks. Numbers of weights without biases, as the authors' scripts print them, worked out from
+# the layers in these: train_cifar.lua with 1200 and 600 units, train_cifar_coarse_to_fine.lua at its default
+# of 128.
 
 PAPER = {"coarse_g_widths": (1200, 1200), "coarse_d_widths": (600, 600), "g_width": 128, "d_width": 128,
-         "g_kernels": (7, 7, 5), "d_padding": 0, "g_norm": False, "edges": (16, 8), "batch_size": 2}
+         "g_kernels": (7, 7, 5), "g_bounded": False, "d_padding": 0, "g_norm": False, "edges": (16, 8),
+         "batch_size": 2}
 COLOURS = Spec((3, 32, 32), -1.0, 1.0, classes=10)
 
 
@@ -275,8 +307,8 @@ def test_settings_out_of_range(wrong, message):
 def test_down_and_up_are_pytorchs():
     x = np.random.default_rng(0).standard_normal((2, 3, 17, 17))
     kw = {"mode": "bilinear", "align_corners": False}
-    for found, expected in (
-            (lapgan.down(scratchgan.tensor(x), 8),
-             torch.nn.functional.interpolate(torch.from_numpy(x), (8, 8), antialias=True, **kw)),
-            (lapgan.up(scratchgan.tensor(x), 30), torch.nn.functional.interpolate(torch.from_numpy(x), (30, 30), **kw))):
+    smaller = torch.nn.functional.interpolate(torch.from_numpy(x), (8, 8), antialias=True, **kw)
+    larger = torch.nn.functional.interpolate(torch.from_numpy(x), (30, 30), **kw)
+    for found, expected in ((lapgan.down(scratchgan.tensor(x), 8), smaller),
+                            (lapgan.up(scratchgan.tensor(x), 30), larger)):
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=1e-12)

@@ -23,6 +23,7 @@ SMALL_PYRAMID = {
     "latent": 5,
     "coarse_g_widths": (9, 8),
     "coarse_d_widths": (8, 7),
+    "updates": (1,),
     "d_dropout": 0.0,
 }
 SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
@@ -39,12 +40,13 @@ CASES = {
     "lapgan, 16 pixels in colour, as in the paper": (
         "lapgan",
         Spec((3, 16, 16), *IMAGE),
-        {**SMALL_PYRAMID, "edges": (8,), "g_norm": False, "g_kernels": (7, 7, 5), "d_padding": 0},
+        {**SMALL_PYRAMID, "edges": (8,), "g_norm": False, "g_kernels": (7, 7, 5), "d_padding": 0,
+         "g_bounded": False},
     ),
     "lapgan, told the class": (
         "lapgan",
         Spec((1, 16, 16), *IMAGE, classes=4),
-        {**SMALL_PYRAMID, "edges": (9, 8), "class_conditional": True},
+        {**SMALL_PYRAMID, "edges": (9, 8), "class_conditional": True, "updates": (1, 2, 4)},
     ),
     "dcgan, 8 pixels": ("dcgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
     "dcgan, 16 pixels in colour": ("dcgan", Spec((3, 16, 16), *IMAGE), SMALL_CONV),
@@ -144,7 +146,8 @@ def weights(pair) -> dict[tuple[str, str], np.ndarray]:
 @pytest.mark.parametrize(
     "name",
     [
-        "gan, images", "gan, points", "dcgan, 8 pixels", "wgan_gp, images", "wgan_gp, points",
+        "gan, images", "gan, points", "lapgan, told the class", "dcgan, 8 pixels", "wgan, images",
+        "wgan_gp, images", "wgan_gp, points",
         "stylegan, grows from 4 to 8 pixels",
     ]
 )

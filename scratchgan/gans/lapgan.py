@@ -26,7 +26,17 @@ ReLU in both, dropout in D. In the class-conditional version the class goes thro
 one more plane, in G_k and in D_k, and is joined to the inputs of G_K and D_K. z is uniform in [-1, 1]. G
 descends -E[log D(G(z, l), l)], as in the authors' code.
 
-Departures.
+Departures. The paper trains each level in a run of its own, for as long as it needs. Here one step updates
+all of them, coarse ones several times (`updates`): they are cheap, and what a sample shows is decided there.
+Both players learn from the same z and l in turn. Adam in SGD's place, D_K has leaky rectifiers, G batch
+normalisation, and D no dropout by default: with it, no D tells more than chance within minutes. The authors'
+D_k never see the last row and column of an even edge, which 5x5 with stride 2 leaves over, and G_k draws
+lines there; one pixel of padding mends that (`d_padding`). Most pixels of digits are at the bounds of the
+data to the bit, as l + h~ cannot be that is a sum of convolutions, and fog remains around strokes; so G_K
+ends in tanh, and the other G_k give clip(l + g) - l for an output g of their layers (`g_bounded`). Images are
+in [-1, 1], not standardised. d and u, which the paper leaves open, are a triangle filter and bilinear
+interpolation; the authors' code scales bilinearly, too. Samples come from an exponential moving average of
+the G_k, which takes no part in the game.
 """
 from __future__ import annotations
 
@@ -34,7 +44,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -67,28 +77,32 @@ class Config:
     size: int | None = None                 # edge of I_0 in pixels; None: the data's own
     edges: tuple[int, ...] = (14, 7)        # of I_1, ..., I_K
     class_conditional: bool = False         # G_k and D_k are told the class
-    steps: int = 2000                       # updates of every G_k and D_k
+    steps: int = 600                        # iterations
+    updates: tuple[int, ...] = (1, 4, 8)    # of G_k and D_k in a step; k beyond have the last
     batch_size: int = 64
-    lr: float = 5e-4                        # Adam, for all players
+    lr: float = 1e-3                        # Adam, for all players
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 100                       # size of z_K ~ U(-1, 1)
     coarse_g_widths: tuple[int, ...] = (256, 512)   # hidden layers of G_K
     coarse_d_widths: tuple[int, ...] = (512, 256)   # hidden layers of D_K
     g_width: int = 16                       # channels of the hidden layers of the other G_k
     g_kernels: tuple[int, ...] = (5, 3, 3)  # edges of their convolutions' kernels, odd
-    d_width: int = 16                       # channels of both convolutions of the other D_k
+    g_bounded: bool = True                  # l + h~ is cut off at the bounds of the data
+    d_width: int = 24                       # channels of both convolutions of the other D_k
     g_norm: bool = True                     # batch normalisation in every G
     d_padding: int = 1                      # of the second convolution of those D_k (the authors: 0)
-    d_dropout: float = 0.5                  # before the last layer of D_k, after each hidden one of D_K
+    d_dropout: float = 0.0                  # before the last layer of D_k, after each hidden one of D_K
     ema_decay: float = 0.995                # of the generator that samples are drawn from
     sample_every: int = 200
 
     def __post_init__(self) -> None:
-        check_limits(self, edges=(2, math.inf), latent=(1, math.inf), coarse_g_widths=(1, math.inf),
-                     coarse_d_widths=(1, math.inf), g_width=(1, math.inf), g_kernels=(1, math.inf),
-                     d_width=(1, math.inf), d_padding=(0, 5), d_dropout=(0, 1), betas=(0, 1), ema_decay=(0, 1))
+        whole, share = (1, math.inf), (0, 1)
+        check_limits(self, edges=(2, math.inf), updates=whole, latent=whole, coarse_g_widths=whole,
+                     coarse_d_widths=whole, g_width=whole, g_kernels=whole, d_width=whole, d_padding=(0, 5),
+                     d_dropout=share, betas=share, ema_decay=share)
         if not all(k % 2 for k in self.g_kernels):
-            raise UserError(f"g_kernels={self.g_kernels}: expected odd numbers, for convolutions that keep the size")
+            raise UserError(f"g_kernels={self.g_kernels}: expected odd numbers, so that convolutions keep the "
+                            "size")
         if self.g_norm and self.batch_size == 1:
             raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false")
 
@@ -96,7 +110,7 @@ class Config:
 # The pyramid
 
 def down(image: Tensor, edge: int) -> Tensor:
-    """d(I): (N, C, H, H) to (N, C, edge, edge), each pixel a mean under a triangle two of its own widths wide."""
+    """d(I): (N, C, H, H) to (N, C, edge, edge), each pixel a mean under a triangle twice as wide as it."""
     return F.interpolate(image, size=edge, mode="bilinear", antialias=True)
 
 
@@ -145,11 +159,13 @@ class FineGenerator(nn.Module):
     """G_k, k < K: z (N, edge^2), l (N, C, edge, edge) and one-hot labels c, if `classes`, -> h~ like l.
 
     One convolution with `width` channels for each of `kernels` but the last, which leads to the image.
+    `bounds`, where given, cut off what leaves them in l + h~.
     """
 
-    def __init__(self, colours: int, edge: int, width: int, kernels: Sequence[int], classes: int, norm: bool):
+    def __init__(self, colours: int, edge: int, width: int, kernels: Sequence[int], classes: int, norm: bool,
+                 bounds: tuple[float, float] | None):
         super().__init__()
-        self.edge, self.latent = edge, edge * edge
+        self.edge, self.latent, self.bounds = edge, edge * edge, bounds
         if classes:
             self.plane = ClassPlane(classes, edge)
         channels = [colours + 1 + bool(classes), *[width] * (len(kernels) - 1)]
@@ -157,11 +173,13 @@ class FineGenerator(nn.Module):
         for (above, below), kernel in zip(pairwise(channels), kernels):
             layers += [nn.Conv2d(above, below, kernel, padding=kernel // 2, bias=not norm),
                        *([nn.BatchNorm2d(below)] if norm else []), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], colours, kernels[-1], padding=kernels[-1] // 2))
+        self.layers = nn.Sequential(
+            *layers, nn.Conv2d(channels[-1], colours, kernels[-1], padding=kernels[-1] // 2))
 
     def forward(self, z: Tensor, low: Tensor, *c: Tensor) -> Tensor:
         planes = [z.reshape(-1, 1, self.edge, self.edge), *(self.plane(one) for one in c)]
-        return self.layers(F.cat([low, *planes], dim=1))
+        h = self.layers(F.cat([low, *planes], dim=1))
+        return h if self.bounds is None else F.clamp(low + h, *self.bounds) - low
 
 
 class FineDiscriminator(nn.Module):
@@ -174,7 +192,8 @@ class FineDiscriminator(nn.Module):
         last = (edge + 2 * padding - LEAST_EDGE) // 2 + 1
         self.layers = nn.Sequential(
             nn.Conv2d(colours + bool(classes), width, 5), nn.ReLU(),
-            nn.Conv2d(width, width, 5, stride=2, padding=padding), nn.ReLU(), nn.Flatten(), *([nn.Dropout(dropout)] if dropout else []), nn.Linear(width * last * last, 1))
+            nn.Conv2d(width, width, 5, stride=2, padding=padding), nn.ReLU(), nn.Flatten(),
+            *([nn.Dropout(dropout)] if dropout else []), nn.Linear(width * last * last, 1))
 
     def forward(self, h: Tensor, low: Tensor, *c: Tensor) -> Tensor:
         return self.layers(F.cat([h + low, *(self.plane(one) for one in c)], dim=1)).reshape(-1)
@@ -242,11 +261,21 @@ def conditions(lows: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
     return [*((l,) for l in lows), ()]
 
 
+class Level(NamedTuple):
+    """What one update of a level takes: its players, h_k or I_K of the examples, z_k, and what is given to
+    both players."""
+    G: nn.Module
+    D: nn.Module
+    h: Tensor
+    z: Tensor
+    given: tuple[Tensor, ...]
+
+
 class LAPGAN(Sampler):
     """The players of every level, their optimisers, and their training. `streams` become the default ones,
     from which layers draw."""
     config_class = Config
-    presets: ClassVar = {"digits": {"size": 16, "edges": (8,)}}
+    presets: ClassVar = {"digits": {"size": 16, "edges": (8,)}, "photographs": {"size": 32, "edges": (16, 8)}}
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         check_edges(spec, config)
@@ -264,28 +293,46 @@ class LAPGAN(Sampler):
         return stream.uniform(-1, 1, (n, self.generator.latent))
 
     def step(self, batches: Iterator) -> dict[str, float]:
-        """One update of every D_k, then one of every G_k, on the same samples. The levels share no weights,
-        and no gradient goes from one to another: descending the sums of their losses trains each by itself."""
-        G, D = self.generator, self.discriminator
-        x, c = self.examples(batches)
-        bands, lows = laplacian(x, self.config.edges)
-        given = [(*low, *c) for low in conditions(lows)]
-        fakes = [G_k(z, *on) for G_k, z, on in zip(G.levels, G.split(self.noise(len(x))), given)]
+        """`updates` of each level's D_k and G_k. The levels share no weights, and no gradient goes from one
+        to another: descending the sum of their losses trains each by itself. In the last round all take part;
+        the scalars are those of it."""
+        for trained in self.rounds():
+            report = self.update(trained, *self.examples(batches))
+        self.ema.update()
+        return report
 
-        real_logits = [D_k(h, *on) for D_k, h, on in zip(D.levels, bands, given)]
-        fake_logits = [D_k(h.detach(), *on) for D_k, h, on in zip(D.levels, fakes, given)]
+    def rounds(self) -> list[list[int]]:
+        """The levels that are trained in each round: those whose updates are not yet done if all end
+        together."""
+        counts = [self.updates(k) for k in range(len(self.generator.levels))]
+        return [[k for k, count in enumerate(counts) if count >= left] for left in range(max(counts), 0, -1)]
+
+    def updates(self, k: int) -> int:
+        """Of G_k and D_k in a step."""
+        return self.config.updates[min(k, len(self.config.updates) - 1)]
+
+    def update(self, trained: list[int], x: Tensor, c: tuple[Tensor, ...]) -> dict[str, float]:
+        """One update of the D_k of the levels `trained`, then one of their G_k, on the same samples."""
+        bands, lows = laplacian(x, self.config.edges)
+        zs = self.generator.split(self.noise(len(x)))
+        levels = [Level(self.generator.levels[k], self.discriminator.levels[k], bands[k], zs[k], (*low, *c))
+                  for k, low in enumerate(conditions(lows)) if k in trained]
+        G, D = ([p for level in levels for p in level[side].parameters()] for side in (0, 1))
+        fakes = [level.G(level.z, *level.given) for level in levels]
+
+        real_logits = [level.D(level.h, *level.given) for level in levels]
+        fake_logits = [level.D(h.detach(), *level.given) for level, h in zip(levels, fakes)]
         losses_d = [-value(*logits) for logits in zip(real_logits, fake_logits)]
         loss_d = sum(losses_d)
         self.optimizer_d.zero_grad()
-        loss_d.backward(inputs=list(D.parameters()))
+        loss_d.backward(inputs=D)
         self.optimizer_d.step()
 
-        loss_g = sum(non_saturating_loss(D_k(h, *on)) for D_k, h, on in zip(D.levels, fakes, given))
+        loss_g = sum(non_saturating_loss(level.D(h, *level.given)) for level, h in zip(levels, fakes))
         self.optimizer_g.zero_grad()
-        loss_g.backward(inputs=list(G.parameters()))
+        loss_g.backward(inputs=G)
         self.optimizer_g.step()
-        self.ema.update()
-        by_level = {f"loss_d_{edge}": loss for edge, loss in zip((x.shape[-1], *self.config.edges), losses_d)}
+        by_level = {f"loss_d_{level.h.shape[-1]}": loss for level, loss in zip(levels, losses_d)}
         probabilities = [F.sigmoid(F.cat(logits)).mean() for logits in (real_logits, fake_logits)]
         return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1],
                        **by_level)
@@ -332,15 +379,18 @@ def make_generator(spec: Spec, config: Config, classes: int) -> Generator:
     """G_0, ..., G_K for images of `spec`."""
     colours, edge, _ = spec.shape
     *fine, coarsest = edge, *config.edges
-    return Generator([
-        *(FineGenerator(colours, edge, config.g_width, config.g_kernels, classes, config.g_norm) for edge in fine),
-        CoarseGenerator(config.latent, (colours, coarsest, coarsest), config.coarse_g_widths, classes, config.g_norm)])
+    bounds = (spec.low, spec.high) if config.g_bounded else None
+    levels = [FineGenerator(colours, edge, config.g_width, config.g_kernels, classes, config.g_norm, bounds)
+              for edge in fine]
+    return Generator([*levels, CoarseGenerator(config.latent, (colours, coarsest, coarsest),
+                                               config.coarse_g_widths, classes, config.g_norm)])
 
 
 def make_discriminator(spec: Spec, config: Config, classes: int) -> Discriminator:
     """D_0, ..., D_K for images of `spec`."""
     colours, edge, _ = spec.shape
     *fine, coarsest = edge, *config.edges
-    levels = [*(FineDiscriminator(colours, edge, config.d_width, config.d_padding, classes, config.d_dropout) for edge in fine),
-              CoarseDiscriminator((colours, coarsest, coarsest), config.coarse_d_widths, classes, config.d_dropout)]
-    return Discriminator(levels, config.edges)
+    levels = [FineDiscriminator(colours, edge, config.d_width, config.d_padding, classes, config.d_dropout)
+              for edge in fine]
+    return Discriminator([*levels, CoarseDiscriminator((colours, coarsest, coarsest), config.coarse_d_widths,
+                                                       classes, config.d_dropout)], config.edges)

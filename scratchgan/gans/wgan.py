@@ -18,7 +18,11 @@ K W, before its last update.
 f_w + const is the same critic, so the bias of its last layer never has a gradient; clipping is all that may
 move it.
 
-Departures.
+Departures. The networks are the DCGAN's for images, with the critic's batch normalisation as in the paper,
+and MLPs for points. alpha is ten times the paper's, since runs last minutes; for points c is larger, since
+without normalisation values shrink from layer to layer. The authors' code gives the critic 100 updates in
+each of the first 25 steps and in every 500th; here, as in Algorithm 1, it has n_critic always. Samples come
+from an exponential moving average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
 
@@ -58,7 +62,7 @@ class Config:
     lr: float = 5e-4                        # alpha, of RMSProp for both players (the paper: 5e-5)
     latent: int = 100                       # size of z ~ N(0, I)
     g_width: int = 32                       # channels before G's last layer, doubling towards z
-    d_width: int = 16                       # channels after the critic's first layer, doubling towards its output
+    d_width: int = 16                       # channels after the critic's first layer, doubling then
     d_norm: bool = True                     # batch normalisation in the critic
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 100
@@ -71,7 +75,7 @@ class Config:
 
 
 POINT_LAYERS = 3                            # hidden layers of both MLPs
-POINTS = {"size": None, "steps": 4000, "batch_size": 256, "clip": 0.1, "latent": 2, "g_width": 128,
+POINTS = {"size": None, "steps": 4000, "batch_size": 256, "clip": 0.03, "latent": 2, "g_width": 128,
           "d_width": 128, "d_norm": False, "sample_every": 500}
 
 
@@ -142,8 +146,8 @@ class WGAN(Sampler):
 
 
 def make_networks(spec: Spec, config: Any, norm: bool) -> tuple[nn.Module, nn.Module]:
-    """Generator and critic: the DCGAN's for images, with batch normalisation in the critic if `norm`; for points
-    MLPs of POINT_LAYERS hidden layers. `g_width` and `d_width` are their channels and units."""
+    """Generator and critic: the DCGAN's for images, with batch normalisation in the critic if `norm`; for
+    points MLPs of POINT_LAYERS hidden layers. `g_width` and `d_width` are their channels and units."""
     if len(spec.shape) != 1:
         return (dcgan.Generator(config.latent, spec.shape, config.g_width),
                 dcgan.Discriminator(spec.shape, config.d_width, norm=norm))

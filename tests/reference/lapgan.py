@@ -1,5 +1,5 @@
-"""Denton, Chintala, Szlam and Fergus 2015 (arXiv 1506.05751) in PyTorch: one conditional GAN for each level of
-a Laplacian pyramid, trained on the pyramids of the examples.
+"""Denton, Chintala, Szlam and Fergus 2015 (arXiv 1506.05751) in PyTorch: one conditional GAN for each level
+of a Laplacian pyramid, trained on the pyramids of the examples.
 
 Section 2.3 and 3.1: D_k sees the low-pass image added to the band; noise is one more plane beside it; at the
 coarsest level, a GAN of dense layers. The class, where it is told, becomes a plane by a linear layer.
@@ -39,9 +39,9 @@ class Plane(nn.Module):
 class BandGenerator(nn.Module):
     """(z, l, c) -> band."""
 
-    def __init__(self, colours: int, edge: int, width: int, kernels, classes: int, norm: bool):
+    def __init__(self, colours: int, edge: int, width: int, kernels, classes: int, norm: bool, clamped: bool):
         super().__init__()
-        self.edge = edge
+        self.edge, self.clamped = edge, clamped
         self.plane = Plane(classes, edge) if classes else None
         self.layers = nn.Sequential()
         fan_in = colours + 1 + (1 if classes else 0)
@@ -57,7 +57,8 @@ class BandGenerator(nn.Module):
         planes = [low, z.unflatten(1, (1, self.edge, self.edge))]
         if c is not None:
             planes.append(self.plane(c))
-        return self.layers(torch.cat(planes, 1))
+        band = self.layers(torch.cat(planes, 1))
+        return (low + band).clamp(-1, 1) - low if self.clamped else band
 
 
 class BandDiscriminator(nn.Module):
@@ -116,13 +117,22 @@ class Training:
     def __init__(self, spec, config, draws: Draws):
         colours, edge, _ = spec.shape
         self.edges, self.draws, self.latent = (edge, *config.edges), draws, config.latent
+        self.often = [config.updates[min(k, len(config.updates) - 1)] for k in range(len(self.edges))]
         self.classes = spec.classes if config.class_conditional else 0
         *fine, last = self.edges
         pixels = colours * last**2
         self.generator = Levels(
             [
                 *(
-                    BandGenerator(colours, e, config.g_width, config.g_kernels, self.classes, config.g_norm)
+                    BandGenerator(
+                        colours,
+                        e,
+                        config.g_width,
+                        config.g_kernels,
+                        self.classes,
+                        config.g_norm,
+                        config.g_bounded,
+                    )
                     for e in fine
                 ),
                 dense(
@@ -168,6 +178,15 @@ class Training:
         return level["body"]["layers"](flat if c is None else torch.cat([flat, c], 1)).flatten()
 
     def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+        """Level k is updated `often[k]` times; before the last time it does so along with coarser ones
+        alone.
+        """
+        for left in reversed(range(max(self.often))):
+            report = self.round([k for k, often in enumerate(self.often) if often > left], batches)
+        self.ema.update()
+        return report
+
+    def round(self, trained: list[int], batches: Iterator[tuple]) -> dict[str, float]:
         x, y = next(batches)
         c = one_hot(y, self.classes).to(x) if self.classes else None
         sizes = [*(e * e for e in self.edges[:-1]), self.latent]
@@ -182,6 +201,8 @@ class Training:
                 image_below = coarser(image, self.edges[k + 1])
                 low = smoother(image_below, edge)
                 band, image = image - low, image_below
+            if k not in trained:
+                continue
             fake = self.make(k, noise[k], low, c)
             real_logits, fake_logits = self.judge(k, band, low, c), self.judge(k, fake.detach(), low, c)
             loss = on_real(real_logits) + on_fake(fake_logits)
@@ -190,15 +211,14 @@ class Training:
             total_d += loss.item()
             logits[0].append(real_logits)
             logits[1].append(fake_logits)
-            made.append((fake, low))
+            made.append((k, fake, low))
         self.optimizer_d.step()
         self.optimizer_g.zero_grad()
-        for k, (fake, low) in enumerate(made):
+        for k, fake, low in made:
             loss = on_real(self.judge(k, fake, low, c))
             loss.backward()
             total_g += loss.item()
         self.optimizer_g.step()
-        self.ema.update()
         means = [torch.cat(side).sigmoid().mean().item() for side in logits]
         return {"loss_d": total_d, "loss_g": total_g, "d_real": means[0], "d_fake": means[1], **report}
 
