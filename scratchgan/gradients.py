@@ -15,7 +15,7 @@ from scratchgan import functional as F
 from scratchgan import gans
 from scratchgan.check import Agreement, gradcheck, gradgradcheck
 from scratchgan.errors import UserError
-from scratchgan.gans import gan, srgan, stylegan, wgan, wgan_gp
+from scratchgan.gans import gan, srgan, stylegan, stylegan2, wgan, wgan_gp
 from scratchgan.settings import nearest
 from scratchgan.tensor import Tensor
 
@@ -114,10 +114,12 @@ def _penalty(w: Any, v: Any) -> Any:
     return wgan_gp.gradient_penalty(lambda x: F.tanh(x @ w) @ v, real, fake, epsilon)
 
 
-def _r1(w: Any, v: Any) -> Any:
-    """The R1 penalty of the critic tanh(x w) v, as a function of the critic's weights."""
-    x = Tensor(np.linspace(-1, 1, 8).reshape(4, 2)).requires_grad_()
-    return stylegan.r1_penalty(F.tanh(x @ w) @ v, x)
+def _path_penalty(w: Any, v: Any) -> Any:
+    """The path length penalty of the mapping tanh(z w) and the synthesis tanh(. v), as a function of both."""
+    z = Tensor(np.linspace(-1, 1, 6).reshape(3, 2))
+    latents = F.tanh(z @ w)
+    y = Tensor(np.linspace(-1, 2, 12).reshape(3, 4))
+    return stylegan2.path_penalty(stylegan2.path_lengths(F.tanh(latents @ v), [latents], y), 0.5)
 
 
 def _feature_loss(made: Any) -> Any:
@@ -148,6 +150,8 @@ LOSSES = {
     "wgan": CRITIC,
     "wgan_gp": [*CRITIC, Example("gradient_penalty", ((2, 3), (3,)), _penalty)],
     "stylegan": [VALUE, NON_SATURATING, Example("r1_penalty", ((2, 3), (3,)), _r1)],
+    "stylegan2": [VALUE, NON_SATURATING, Example("r1_penalty", ((2, 3), (3,)), _r1),
+                  Example("path_penalty", ((2, 3), (3, 4)), _path_penalty)],
 }
 
 

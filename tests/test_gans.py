@@ -22,10 +22,11 @@ SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
          "wgan": {"g_width": 16, "d_width": 16, "latent": 6},
          "wgan_gp": {"g_width": 16, "d_width": 16, "latent": 6},
          "stylegan": {"width": 4, "max_width": 8, "latent": 6, "mapping_layers": 2, "start": 4,
-                      "stable_images": 0, "fade_images": 40}}
+                      "stable_images": 0, "fade_images": 40},
+         "stylegan2": {"g_width": 4, "d_width": 4, "max_width": 8, "latent": 6, "mapping_layers": 2}}
 RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("lapgan", "mnist5k"), ("dcgan", "mnist5k"), ("srgan", "mnist5k"),
         ("wgan", "mnist5k"), ("wgan", "ring"), ("wgan_gp", "mnist5k"), ("wgan_gp", "ring"),
-        ("stylegan", "mnist5k")]
+        ("stylegan", "mnist5k"), ("stylegan2", "mnist5k")]
 
 
 class Batches:
@@ -107,7 +108,7 @@ def test_each_player_learns_in_its_own_turn_only(name, data):
     ("gan", {}, 1), ("gan", {"k": 3}, 3), ("lapgan", {}, 1), ("lapgan", {"updates": (1, 3)}, 3),
     ("dcgan", {}, 1), ("srgan", {}, 1),
     ("wgan", {}, 5), ("wgan", {"n_critic": 2}, 2),
-    ("wgan_gp", {}, 5), ("wgan_gp", {"n_critic": 2}, 2)])
+    ("wgan_gp", {}, 5), ("wgan_gp", {"n_critic": 2}, 2), ("stylegan2", {}, 1)])
 def test_batches_per_step(name, given, expected):
     model, batches = build(name, "mnist5k", **given)
     model.step(batches)
@@ -244,7 +245,7 @@ def test_dcgan_starts_as_the_paper_says():
 # Names and settings
 
 def test_names():
-    assert gans.names() == ["gan", "lapgan", "dcgan", "srgan", "wgan", "wgan_gp", "stylegan"]
+    assert gans.names() == ["gan", "lapgan", "dcgan", "srgan", "wgan", "wgan_gp", "stylegan", "stylegan2"]
     assert gans.get("WGAN-GP") is gans.get("wgan_gp") is wgan_gp.WGANGP
     assert gans.canonical("wgan-gp") == "wgan_gp"
 

@@ -31,6 +31,8 @@ SMALL_SUPER = {"blocks": 1, "g_width": 4, "d_width": 2, "d_dense": 5, "pretrain_
                "feature_weight": 0.3, "lr_adversarial": 2e-3, "adversarial_weight": 0.1}
 SMALL_STYLE = {"width": 3, "max_width": 5, "latent": 6, "mapping_layers": 2, "start": 4,
                "stable_images": 2 * BATCH, "fade_images": 4 * BATCH}
+SMALL_STYLE_2 = {"g_width": 3, "d_width": 2, "max_width": 5, "latent": 6, "mapping_layers": 2,
+                 "mapping_lr": 0.1, "r1_every": 3, "path_every": 2, "mean_decay": 0.9}
 FAST = {"lr": 2e-3, "ema_decay": 0.8, "batch_size": BATCH}  # so that ten steps go somewhere
 CASES = {
     "gan, images": ("gan", Spec((1, 8, 8), *IMAGE), SMALL_MLP),
@@ -86,6 +88,13 @@ CASES = {
         Spec((1, 16, 16), *IMAGE),
         {**SMALL_STYLE, "start": 16, "r1": 1.0, "mapping_lr": 1.0, "mixing": 0.0},
     ),
+    "stylegan2, 8 pixels": ("stylegan2", Spec((1, 8, 8), *IMAGE), SMALL_STYLE_2),
+    "stylegan2, 16 pixels in colour": (
+        "stylegan2",
+        Spec((3, 16, 16), *IMAGE),
+        {**SMALL_STYLE_2, "mixing": 0.5, "r1_every": 2, "path_every": 3, "betas": (0.5, 0.9), "r1": 2.0},
+    ),
+    "stylegan2, styles unmixed": ("stylegan2", Spec((1, 8, 8), *IMAGE), {**SMALL_STYLE_2, "mixing": 0.0}),
 }
 
 
@@ -148,7 +157,7 @@ def weights(pair) -> dict[tuple[str, str], np.ndarray]:
     [
         "gan, images", "gan, points", "lapgan, told the class", "dcgan, 8 pixels", "wgan, images",
         "wgan_gp, images", "wgan_gp, points",
-        "stylegan, grows from 4 to 8 pixels",
+        "stylegan, grows from 4 to 8 pixels", "stylegan2, 8 pixels",
     ]
 )
 def test_steps_on_the_strict_double_equal_pytorchs(name):

@@ -16,7 +16,7 @@ from scratchgan.data import holds_points
 from scratchgan.errors import UserError
 
 CLASSES = {"gan": "GAN", "lapgan": "LAPGAN", "dcgan": "DCGAN", "srgan": "SRGAN",
-           "wgan": "WGAN", "wgan_gp": "WGANGP", "stylegan": "StyleGAN"}                       # file: the class in it
+           "wgan": "WGAN", "wgan_gp": "WGANGP", "stylegan": "StyleGAN", "stylegan2": "StyleGAN2"}                       # file: the class in it
 
 
 def names() -> list[str]:
