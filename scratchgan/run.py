@@ -134,7 +134,8 @@ class Run:
             raise UserError(f"{plan.gan} cannot be built with these settings: {error}") from error
         if self.gan.conditioned_on == "images":
             unseen = self.held_out_data or self.train_data
-            self.gan.show(unseen.get(np.arange(min(SHOWN, len(unseen)))))
+            count = min(SHOWN, len(unseen))
+            self.gan.show(unseen.get(np.arange(count) * len(unseen) // count))      # from all over the data
 
     @property
     def finished(self) -> bool:
