@@ -49,7 +49,7 @@ class Config:
     """Hyperparameters."""
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels: 8, 16, 28, 32, 64 ...; None: the data's own
-    steps: int = 3000                       # updates of D and of G
+    steps: int = 2500                       # updates of D and of G
     batch_size: int = 64
     lr: float = 2e-4                        # Adam, for both players
     betas: tuple[float, float] = (0.5, 0.999)
