@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from bench import engine, ops, steps, timing
+from bench import critic, engine, ops, steps, timing
 
 
 def test_every_op_of_the_table_has_a_workload():
@@ -60,3 +60,21 @@ def test_results_say_where_they_come_from(tmp_path, monkeypatch):
         "# torch",
     ]
     assert list(csv.DictReader(lines[6:]))[0]["ratio"] == "0.5"
+
+
+def test_critics_are_followed_on_the_line():
+    setup = critic.Setup("small", "wgan", {"g_width": 8, "d_width": 8, "batch_size": 16, "n_critic": 1})
+    found = critic.follow(setup, seed=0, steps=critic.WARM + 2 * critic.EVERY)
+    assert len(found.estimates) == len(found.distances) == 3 and (found.distances > 0).all()
+    again = critic.follow(setup, seed=0, steps=critic.WARM)
+    assert (again.estimates[0], again.distances[0]) == (found.estimates[0], found.distances[0])
+
+
+def test_correlations_of_estimates():
+    distances = np.array([3.0, 2.0, 1.0, 0.5])
+    scaled = critic.Followed("scaled", 0, 0.2 * distances, distances)
+    assert scaled.pearson == pytest.approx(1) and scaled.spearman == pytest.approx(1)
+    assert scaled.slope == pytest.approx(0.2)
+    bent = critic.Followed("bent", 0, np.exp(distances), distances)
+    assert bent.pearson < 0.99 and bent.spearman == pytest.approx(1)
+    assert critic.Followed("turned", 0, -distances, distances).pearson == pytest.approx(-1)
