@@ -55,7 +55,7 @@ class Config:
     """Hyperparameters; the defaults are for images, `POINTS` holds those for the plane."""
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels: 8, 16, 28, 32, 64 ...; None: the data's own
-    steps: int = 1500                       # updates of G
+    steps: int = 1300                       # updates of G
     batch_size: int = 64                    # m
     n_critic: int = 5                       # updates of the critic per update of G
     clip: float = 0.01                      # c
