@@ -35,6 +35,8 @@ OF_GREY_IMAGES = ("fid", "kid", "is", "precision_recall", "density_coverage")
 OF_MIXTURES = ("modes", "precision_recall", "density_coverage")
 OF_POINTS = ("kid", "precision_recall", "density_coverage")
 OF_HELD_OUT = ("memorisation",)         # besides, where it is known what was held out
+OF_ASKED_DIGITS = ("asked_class",)      # besides, of a class-conditional GAN of these:
+DIGITS = ("mnist5k", "digits")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +68,15 @@ class Request:
             metrics.get(name)
 
 
-def default_metrics(dataset: Dataset, held_out: bool) -> tuple[str, ...]:
+def default_metrics(dataset: Dataset, held_out: bool, asked: bool = False) -> tuple[str, ...]:
     """Names of the metrics for such data, with data held out from training or without, where none are asked
-    for."""
+    for; `asked`: of a GAN that is conditioned on labels."""
     if len(dataset.spec.shape) == 3:
         names = OF_GREY_IMAGES if dataset.spec.shape[0] == 1 else OF_IMAGES
     else:
         names = OF_POINTS if dataset.modes is None else OF_MIXTURES
-    return names + OF_HELD_OUT if held_out else names
+    return (*names, *(OF_HELD_OUT if held_out else ()),
+            *(OF_ASKED_DIGITS if asked and dataset.name in DIGITS else ()))
 
 
 def evaluate(request: Request) -> dict[str, Any]:
@@ -153,7 +156,8 @@ def _check_shape(path: str | Path, spec: Spec, real: Dataset) -> None:
 def _evaluated(request: Request, source_of: Callable[[int], Source], train: Dataset, held_out: Dataset | None,
                gan: Any, facts: dict[str, Any], most: int | None = None) -> dict[str, Any]:
     """Measure `source_of(n)`; n, where it is left open, is at most `most`."""
-    names = request.metrics or default_metrics(train, held_out is not None)
+    asked = gan is not None and gan.conditioned_on == "labels"
+    names = request.metrics or default_metrics(train, held_out is not None, asked)
     if held_out is None:
         for name in names:
             if "held_out" in metrics.get(name).sources:

@@ -144,6 +144,7 @@ CRITIC = [Example("critic_loss", (LOGITS, LOGITS), wgan.critic_loss),
 LOSSES = {
     "gan": [VALUE, Example("saturating_loss", (LOGITS,), gan.saturating_loss), NON_SATURATING],
     "lapgan": [VALUE, NON_SATURATING],
+    "cgan": [VALUE, NON_SATURATING],
     "dcgan": [VALUE, NON_SATURATING],
     "srgan": [VALUE, NON_SATURATING, Example("mse", (IMAGES, IMAGES), srgan.mse),
               Example("feature_loss", ((1, 1, 4, 5),), _feature_loss)],

@@ -87,6 +87,8 @@ def _how(run: Run, request: Request) -> dict[str, Any]:
     name, gan = run.plan.gan, run.gan
     if request.mix and not hasattr(gan, "mix"):
         raise UserError(f"--mix: {name} has no styles to mix")
+    if request.interpolate and gan.noiseless:
+        raise UserError(f"--interpolate: {name} has no latent: a sample follows from the image it is made of")
     if request.class_number is not None:
         if gan.conditioned_on != "labels":
             raise UserError(f"--class {request.class_number}: {name} is not conditioned on classes")

@@ -13,8 +13,9 @@ from scratchgan.errors import UserError
 from scratchgan.gans import gan as gan_file
 from scratchgan.gans import wgan_gp
 
-IMAGES, POINTS = Spec((1, 8, 8), -1.0, 1.0), Spec((2,), -np.inf, np.inf)
+IMAGES, POINTS = Spec((1, 8, 8), -1.0, 1.0, classes=5), Spec((2,), -np.inf, np.inf, classes=8)
 SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
+         "cgan": {"g_width": 4, "d_width": 4, "g_widths": (8, 8, 16), "d_widths": (8, 8, 8), "latent": 6},
          "lapgan": {"g_width": 4, "g_kernels": (3, 3), "d_width": 4, "latent": 6, "coarse_g_widths": (16,),
                     "coarse_d_widths": (16,), "edges": (4,), "updates": (1,)},
          "dcgan": {"g_width": 4, "d_width": 4, "latent": 6},
@@ -24,7 +25,8 @@ SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
          "stylegan": {"width": 4, "max_width": 8, "latent": 6, "mapping_layers": 2, "start": 4,
                       "stable_images": 0, "fade_images": 40},
          "stylegan2": {"g_width": 4, "d_width": 4, "max_width": 8, "latent": 6, "mapping_layers": 2}}
-RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("lapgan", "mnist5k"), ("dcgan", "mnist5k"), ("srgan", "mnist5k"),
+RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("cgan", "mnist5k"), ("cgan", "ring"),
+        ("lapgan", "mnist5k"), ("dcgan", "mnist5k"), ("srgan", "mnist5k"),
         ("wgan", "mnist5k"), ("wgan", "ring"), ("wgan_gp", "mnist5k"), ("wgan_gp", "ring"),
         ("stylegan", "mnist5k"), ("stylegan2", "mnist5k")]
 
@@ -41,7 +43,8 @@ class Batches:
     def __next__(self):
         self.drawn += 1
         x = 4 * self.rng.standard_normal((self.size, *self.spec.shape))
-        return x.clip(self.spec.low, self.spec.high).astype(np.float32), None
+        labels = np.arange(self.drawn, self.drawn + self.size) % self.spec.classes
+        return x.clip(self.spec.low, self.spec.high).astype(np.float32), labels
 
 
 def build(name: str, data: str, seed: int = 0, **given):
@@ -105,7 +108,8 @@ def test_each_player_learns_in_its_own_turn_only(name, data):
 
 
 @pytest.mark.parametrize("name, given, expected", [
-    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("lapgan", {}, 1), ("lapgan", {"updates": (1, 3)}, 3),
+    ("gan", {}, 1), ("gan", {"k": 3}, 3), ("cgan", {}, 1),
+    ("lapgan", {}, 1), ("lapgan", {"updates": (1, 3)}, 3),
     ("dcgan", {}, 1), ("srgan", {}, 1),
     ("wgan", {}, 5), ("wgan", {"n_critic": 2}, 2),
     ("wgan_gp", {}, 5), ("wgan_gp", {"n_critic": 2}, 2), ("stylegan2", {}, 1)])
@@ -245,7 +249,7 @@ def test_dcgan_starts_as_the_paper_says():
 # Names and settings
 
 def test_names():
-    assert gans.names() == ["gan", "lapgan", "dcgan", "srgan", "wgan", "wgan_gp", "stylegan", "stylegan2"]
+    assert gans.names() == ["gan", "cgan", "lapgan", "dcgan", "srgan", "wgan", "wgan_gp", "stylegan", "stylegan2"]
     assert gans.get("WGAN-GP") is gans.get("wgan_gp") is wgan_gp.WGANGP
     assert gans.canonical("wgan-gp") == "wgan_gp"
 

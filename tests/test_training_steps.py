@@ -15,6 +15,14 @@ from tests.twins import IMAGE, POINT, batches, for_torch, twins
 
 STEPS, BATCH, TOLERANCE = 10, 6, 1e-9
 SMALL_MLP = {"g_widths": (12, 10), "d_widths": (11, 9), "latent": 5, "d_dropout": 0.0}
+SMALL_MAXOUT = {
+    "form": "mlp",
+    "g_widths": (6, 5, 9),
+    "d_widths": (7, 4, 6),
+    "d_pieces": (3, 2),
+    "latent": 5,
+    "dropout": 0.0,
+}
 SMALL_PLANE = {"g_width": 8, "d_width": 9, "latent": 2}
 SMALL_PYRAMID = {
     "g_width": 3,
@@ -38,6 +46,10 @@ CASES = {
     "gan, images": ("gan", Spec((1, 8, 8), *IMAGE), SMALL_MLP),
     "gan, k = 3, saturating": ("gan", Spec((2, 4, 4), *IMAGE), {**SMALL_MLP, "k": 3, "saturating": True}),
     "gan, points": ("gan", Spec((2,), *POINT), {**SMALL_MLP, "g_norm": False}),
+    "cgan, images": ("cgan", Spec((1, 8, 8), *IMAGE, classes=4), SMALL_CONV),
+    "cgan, 16 pixels in colour": ("cgan", Spec((3, 16, 16), *IMAGE, classes=2), SMALL_CONV),
+    "cgan, mlp": ("cgan", Spec((1, 8, 8), *IMAGE, classes=4), SMALL_MAXOUT),
+    "cgan, points": ("cgan", Spec((2,), *POINT, classes=8), SMALL_MAXOUT),
     "lapgan, 20 pixels": ("lapgan", Spec((1, 20, 20), *IMAGE), {**SMALL_PYRAMID, "edges": (9, 4)}),
     "lapgan, 16 pixels in colour, as in the paper": (
         "lapgan",
@@ -155,7 +167,7 @@ def weights(pair) -> dict[tuple[str, str], np.ndarray]:
 @pytest.mark.parametrize(
     "name",
     [
-        "gan, images", "gan, points", "lapgan, told the class", "dcgan, 8 pixels", "wgan, images",
+        "gan, images", "gan, points", "cgan, images", "cgan, mlp", "lapgan, told the class", "dcgan, 8 pixels", "wgan, images",
         "wgan_gp, images", "wgan_gp, points",
         "stylegan, grows from 4 to 8 pixels", "stylegan2, 8 pixels",
     ]

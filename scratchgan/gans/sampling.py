@@ -139,6 +139,11 @@ class Sampler:
         in its row."""
         return stream.standard_normal((n, self.config.latent))
 
+    @property
+    def noiseless(self) -> bool:
+        """Whether samples follow from what is given alone: z has no entries."""
+        return self.prior(np.random.default_rng(0), 1).shape[1] == 0
+
     def noise(self, n: int) -> Tensor:
         """n draws of z for training, from the stream "noise"."""
         return constant(self.prior(self.streams["noise"], n), self.generator)

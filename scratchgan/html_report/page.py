@@ -170,6 +170,8 @@ def _frames(run: Run) -> str:
 
 
 def _walks(run: Run) -> str:
+    if run.gan.noiseless:
+        return _note("The generator has no latent: a sample follows from the image that it is made of.")
     images = pictures.walks(run)
     picture = pictures.grid(images.reshape(-1, *images.shape[2:]), images.shape[1])
     return (_note("In each row z moves from one latent to another, through the averaged generator; of a "

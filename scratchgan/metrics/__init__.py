@@ -27,6 +27,7 @@ CLASSES: dict[str, tuple[str, str]] = {      # name on the command line: file, c
     "birthday": ("birthday", "BirthdayParadox"),
     "groups": ("groups", "Groups"),
     "cas": ("classification_accuracy", "ClassificationAccuracy"),
+    "asked_class": ("asked_class", "AskedClass"),
     "ppl": ("path_length", "PathLength"),
 }
 

@@ -76,6 +76,8 @@ class PathLength(Metric):
     def create(cls, setting: Setting) -> PathLength:
         if setting.gan is None:
             raise UserError(f"{cls.name}: needs the generator itself, found only samples")
+        if setting.gan.noiseless:
+            raise UserError(f"{cls.name}: this generator has no latent along which a path could lead")
         return cls(setting.gan, default_extractor(setting.train.spec), setting.seed)
 
     def update(self, batch: np.ndarray, source: Source, labels: np.ndarray | None = None) -> None:
