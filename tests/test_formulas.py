@@ -5,6 +5,7 @@ from math import exp, log, sqrt
 
 import numpy as np
 import pytest
+import torch
 
 import scratchgan
 from scratchgan import nn
@@ -53,6 +54,23 @@ def test_losses_stay_finite_for_extreme_logits(loss):
     value = loss(fake)
     slope, = scratchgan.grad(value, fake)
     assert np.isfinite(value.item()) and np.isfinite(slope.numpy()).all()
+
+
+def test_wasserstein_losses_of_extreme_values_are_pytorchs():
+    values = np.array([-1e4, 3.0, 1e4, 1e4])
+    real, fake = (scratchgan.tensor(v, requires_grad=True) for v in (values, values[::-1] * 0.5))
+    twins = [torch.tensor(t.detach().numpy().copy(), requires_grad=True) for t in (real, fake)]
+    for loss, expected in ((wgan.critic_loss(real, fake), twins[1].mean() - twins[0].mean()),
+                           (wgan.generator_loss(fake), -twins[1].mean())):
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+        for t in (real, fake, *twins):
+            t.grad = None
+        loss.backward()
+        expected.backward()
+        for found, twin in zip((real, fake), twins):
+            assert (found.grad is None) == (twin.grad is None)
+            if twin.grad is not None:
+                np.testing.assert_allclose(found.grad.numpy(), twin.grad.numpy(), rtol=1e-12)
 
 
 def test_wasserstein_losses():
