@@ -1,4 +1,4 @@
-"""The command line: `scratchgan list | info | train | sample | upscale | evaluate | ...`.
+"""The command line: `scratchgan list | info | train | sample | upscale | project | evaluate | ...`.
 
 What a command needs is imported when it runs, so that --help answers at once. Exit status: 0 done, 1 a check
 failed, the training diverged or memory ran out, 2 bad input, 130 and 143 interrupted by Ctrl-C and SIGTERM.
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_sample(commands)
     _add_upscale(commands)
+    _add_project(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_report(commands)
@@ -195,6 +196,20 @@ def _add_upscale(commands) -> None:
     parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture")
     parser.add_argument("--out", type=Path, default=Path("up.png"), metavar="FILE",
                         help=".png or .jpg (default up.png)")
+
+
+def _add_project(commands) -> None:
+    parser = _add(commands, "project", "a picture in the latent space of a trained stylegan2",
+                  "Find the w of a run of stylegan2 from which its averaged generator makes a picture like the\n"
+                  "given one (PNG, JPEG, WebP or BMP), by gradient descent on a distance of features. A .png\n"
+                  "shows the picture beside its projection; an .npz holds w, noise_0 ..., image and target.")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture")
+    parser.add_argument("--out", type=Path, default=Path("projected.png"), metavar="FILE",
+                        help=".png or .npz (default projected.png)")
+    parser.add_argument("--steps", type=_integer, default=1000, metavar="N", help="of descent (default 1000)")
+    parser.add_argument("--seed", type=_integer, default=0, metavar="N",
+                        help="seed of the noise (default 0)")
 
 
 def _add_evaluate(commands) -> None:
@@ -322,6 +337,13 @@ def _upscale(args: argparse.Namespace) -> int:
     return 0
 
 
+def _project(args: argparse.Namespace) -> int:
+    from scratchgan import project
+    found = project.write(args.folder, args.image, args.out, args.steps, args.seed)
+    print(f"{args.image}: projected to a feature distance of {found.distance:.4f} in {args.out}")
+    return 0
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     from scratchgan import evaluate
     options = {k: v for k, v in vars(args).items() if k not in ("command", "out")}
@@ -355,7 +377,7 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if passed else STATUS_FAILED
 
 
-COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "upscale": _upscale,
+COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "upscale": _upscale, "project": _project,
             "evaluate": _evaluate, "compare": _compare, "report": _report, "check": _check}
 
 
