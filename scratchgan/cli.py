@@ -377,8 +377,8 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if passed else STATUS_FAILED
 
 
-COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "upscale": _upscale, "project": _project,
-            "evaluate": _evaluate, "compare": _compare, "report": _report, "check": _check}
+COMMANDS = {"list": _list, "info": _info, "train": _train, "sample": _sample, "upscale": _upscale,
+            "project": _project, "evaluate": _evaluate, "compare": _compare, "report": _report, "check": _check}
 
 
 if __name__ == "__main__":
