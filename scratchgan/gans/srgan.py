@@ -69,12 +69,12 @@ class Config:
     """Hyperparameters."""
     data: str = "photographs"
     size: int | None = 48                   # edge of I^HR in pixels, a multiple of `scale`
-    steps: int = 1060                       # updates of G in all
-    pretrain_steps: int = 800               # of those, the first ones: l_MSE alone, without D
+    steps: int = 860                        # updates of G in all
+    pretrain_steps: int = 700               # of those, the first ones: l_MSE alone, without D
     batch_size: int = 16
     lr: float = 1e-3                        # Adam, while l_MSE is alone
     lr_adversarial: float = 2e-4            # Adam, for both players
-    decay_steps: int = 180                  # steps of the game after which that is divided by 10
+    decay_steps: int = 110                  # steps of the game after which that is divided by 10
     betas: tuple[float, float] = (0.9, 0.999)
     scale: int = 4                          # r: 2, 4 or 8
     blocks: int = 4                         # residual blocks of G
