@@ -241,6 +241,10 @@ def test_health_is_silent():
     assert told((600, {})) == []
 
 
+def test_a_small_gradient_is_no_alarm_where_there_are_pictures_to_come_near():
+    assert told((20, {}), (20, {**ILL["vanishing gradients"], "pixels": 0.01})) == []
+
+
 @pytest.mark.parametrize("alarm", ILL)
 def test_an_alarm_begins_and_ends(alarm):
     (began, *first), (ended, *second) = told((20, {}), (20, ILL[alarm]), (30, {}))

@@ -33,6 +33,7 @@ SWINGING = ("loss_d", "loss_g")
 SWING_STEPS = 500       # whose losses are searched for a period
 STRETCHES = 100         # means that they are reduced to
 MEASURED = "grad_norm_g"                # what tells a row with measures
+CONTENT = "pixels"      # the mean squared error of pictures, of a GAN that has such a loss
 AVERAGED = ("d_real", "d_fake")         # over the steps since the last such row
 LEAST_MOVE = 0.25       # of loss_d, in standard deviations, as a share of its mean
 
@@ -136,10 +137,11 @@ def starvation(lines: list[Line]) -> float | None:
     Reason: as above; healthy runs stayed above 0.4 from beginning to end, and with the minimax loss a D that
     is sure of itself leaves G 0.01 within a hundred steps and less and less from there (Arjovsky and Bottou
     2017, arXiv 1701.04862, theorem 2.4). D's own may be small for a good reason: it is right, or there is
-    nothing to tell.
+    nothing to tell. A GAN that has pictures to come near, and reports by how much it misses them, is not
+    looked at: its gradient is not D's alone, and is small where it has come near.
     """
     norm = recent(lines, "grad_norm_g")
-    return None if norm is None else 1 / max(norm, 1e-300)
+    return None if norm is None or CONTENT in lines[-1] else 1 / max(norm, 1e-300)
 
 
 def swing(losses: Mapping[str, deque[float]]) -> float | None:
