@@ -263,6 +263,34 @@ def test_the_running_mean_of_lengths_leaves_zero_at_once_and_then_follows():
     assert vars(other) == vars(lazy)
 
 
+def test_lazy_state_goes_on_where_it_was():
+    """A fresh model with the parts and streams of one that stands between two penalties does as that one."""
+    gan, source = build(r1_every=3, path_every=2), batches(6)
+    for _ in range(2):
+        gan.step(source)
+    twin = build(seed=1, r1_every=3, path_every=2)
+    for key, part in gan.parts().items():
+        twin.parts()[key].load_state_dict(part.state_dict())
+    twin.streams.load_state_dict(gan.streams.state_dict())
+    following = [next(source) for _ in range(2)]
+    expected = [gan.step(iter([batch])) for batch in following]
+    assert [twin.step(iter([batch])) for batch in following] == expected
+    assert expected[0]["penalty"] > 0 and expected[1]["length"] != expected[0]["length"] > 0
+    np.testing.assert_array_equal(twin.generate(latents(2)), gan.generate(latents(2)))
+
+
+def test_where_training_begins():
+    """Styles around 1, no noise, no biases; equalised weights of variance 1."""
+    config = gans.configure("stylegan2", **{**SMALL, "latent": 64, "g_width": 16, "max_width": 64})
+    network = stylegan2.Generator(1, [64, 32], config).synthesis
+    for layer in [network.first.conv, network.up[0].conv, network.to_rgb[1].conv]:
+        style = layer.affine(Tensor(np.zeros((1, 64), np.float32)))
+        np.testing.assert_array_equal(style.detach().numpy(), 1)
+        assert layer.weight.detach().numpy().std() == pytest.approx(1, abs=0.2)
+    for layer in [network.first, *network.up, *network.layers]:
+        assert layer.strength.item() == 0 and not layer.bias.detach().numpy().any()
+
+
 # The paper's configurations
 
 def parameters(network: nn.Module) -> int:
