@@ -6,6 +6,8 @@ process.
     python -m bench steps       a whole training step of each GAN
     python -m bench memory      the peak memory of each of those steps
     python -m bench logging     what the diagnosis adds to a step of each GAN
+    python -m bench critic      whether a critic's estimate follows the distance (trains for minutes)
+    python -m bench training    what each GAN reaches on digits (trains for hours)
     python -m bench upscaling   super-resolution of photographs, against bicubic (trains for a quarter of an hour)
 
 `--quick` takes fewer rounds. Tables go to the screen and, with the processor, the commit and the versions, to

@@ -1,6 +1,4 @@
-"""`python -m bench [engine|ops|steps|metrics|memory|logging ...] [--quick] [--only WORD]`: print the tables,
-write them to bench/results.
-"""
+"""`python -m bench [TABLE ...] [--quick] [--only WORD]`: print tables, write them to bench/results."""
 
 from __future__ import annotations
 
@@ -16,13 +14,17 @@ TITLES = {
     "steps": "training step",
     "metrics": "metric of 10,000 real and 10,000 generated samples",
 }
-OWN_TABLES = ["memory", "logging"]  # modules with tables of their own: measure(only), show, save
+OWN_TABLES = ["memory", "logging", "critic", "upscaling", "training"]  # own tables: measure(only), show, save
+LONG = {"critic", "upscaling", "training"}  # train for minutes to hours: only where they are named
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "tables", nargs="*", metavar="table", help=f"{', '.join([*TITLES, *OWN_TABLES])} (default: all)"
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help=f"{', '.join([*TITLES, *OWN_TABLES])} (default: all but {', '.join(sorted(LONG))})",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds; nothing is written to bench/results"
@@ -32,7 +34,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     known = [*TITLES, *OWN_TABLES]
-    tables = args.tables or known
+    tables = args.tables or [table for table in known if table not in LONG]
     unknown = [t for t in tables if t not in known]
     if unknown:
         parser.error(f"table {unknown[0]!r} is unknown: expected some of {', '.join(known)}")

@@ -50,6 +50,7 @@ class Workload:
 
 WIDE = {"g_width": 64, "d_width": 64}
 GREY, COLOUR = Spec((1, 32, 32), *IMAGE), Spec((3, 64, 64), *IMAGE)
+DIGITS, PATCHES = Spec((1, 32, 32), *IMAGE, classes=10), Spec((3, 64, 64), *IMAGE)
 WORKLOADS = [
     Workload("gan MLP 28x28x1", "gan", Spec((1, 28, 28), *IMAGE)),
     Workload("gan MLP points", "gan", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
@@ -58,6 +59,12 @@ WORKLOADS = [
     Workload("dcgan 64x64x3", "dcgan", COLOUR, WIDE),
     Workload("dcgan 64x64x3, D frozen", "dcgan", COLOUR, WIDE, {"freeze": True}),
     Workload("wgan_gp 32x32x1", "wgan_gp", GREY, WIDE),
+    Workload("wgan 32x32x1", "wgan", GREY),
+    Workload("cgan 32x32x1", "cgan", DIGITS),
+    Workload("lapgan 28x28x1", "lapgan", Spec((1, 28, 28), *IMAGE)),
+    Workload("srgan 4x to 64x64x3", "srgan", PATCHES, {"batch_size": 8, "pretrain_steps": 0}),
+    Workload("stylegan 32x32x1", "stylegan", GREY, {"stable_images": 0, "fade_images": 0}),
+    Workload("stylegan2 32x32x1", "stylegan2", GREY),
     Workload("wgan_gp MLP points", "wgan_gp", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
 ]
 
