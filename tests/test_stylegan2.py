@@ -310,8 +310,8 @@ def test_the_papers_configuration_has_the_authors_parameters(size, width, of_g, 
 
 
 def test_a_step_at_256_pixels():
-    """An eighth of the paper's channels, all of its layers and its batch of 1 (the paper's own take half a
-    minute: `python -m tests.test_stylegan2`)."""
+    """An eighth of the paper's channels, all of its layers, a batch of 1. With all of the paper's channels:
+    `python -m tests.test_stylegan2`."""
     one_step_at_256_pixels(16)
 
 

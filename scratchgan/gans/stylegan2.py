@@ -29,8 +29,8 @@ of ||.||^2, and y is divided by the root of the number of pixels: with `path` = 
 (r^2 (ln r - ln 2)) of appendix B for r x r pixels. Path lengths are taken on half a minibatch.
 
 Departures. Here a is a constant in the gradient; in the authors' code it moves with the lengths, by 1 %. It
-begins as the mean length of the first minibatches, not at 0, from where it would rise for thousands of steps
-while the penalty drives the latents out of the pictures. The gain of the rectifiers, sqrt(2), stands in the
+begins as the mean length of the first minibatches, not at 0, from where it would take some thousand steps to
+rise, while the penalty pulls lengths down to it. The gain of the rectifiers, sqrt(2), stands in the
 factors of demodulation and in D's weights, where it costs no pass over the pixels, so biases and noise do not
 have it. Style mixing draws for each image whether and where, the authors' code once for a minibatch. `Config`
 says what is smaller than the paper's.
@@ -78,8 +78,8 @@ FILTER = np.array([1, 3, 3, 1]) / 8     # along each axis
 class Config:
     """Hyperparameters; in brackets those of the paper's configuration F for 1024 pixels.
 
-    Sixteen times as large, the gradients of R1 fill Adam's second moments, and D learns slowly in between:
-    for runs as short as these, it is better to take them four times as large and four times as often.
+    R1 comes four times as often as in the paper, and a quarter as large each time: its gradients then weigh
+    less in Adam's second moments, which the updates between share.
     """
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels, a power of two; None: the data's own [1024]
@@ -87,7 +87,7 @@ class Config:
     batch_size: int = 16                    # [32]
     lr: float = 4e-3                        # Adam, for both players [2e-3]
     betas: tuple[float, float] = (0.0, 0.99)
-    r1: float = 10.0                        # gamma; with 3 and less G soon makes one digit for all z
+    r1: float = 10.0                        # gamma; at 0.05 to 3, one update in 16, G made one digit for all z
     r1_every: int = 4                       # updates of D [16]: see below
     path: float = 2.0                       # gamma_pl, see above
     path_every: int = 8                     # updates of G
