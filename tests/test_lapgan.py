@@ -38,9 +38,8 @@ def batches(spec: Spec = SPEC, n: int = 8):
 def test_the_pyramid_is_inverted_to_rounding(shape, edges):
     """(I - u) + u loses what one subtraction and one addition round off: 1 unit in the last place of each."""
     image = np.random.default_rng(0).uniform(-1, 1, shape)
-    bands, lows = lapgan.laplacian(scratchgan.tensor(image), edges)
-    assert [b.shape[-1] for b in bands] == [shape[-1], *edges] and len(lows) == len(edges)
-    assert all(low.shape == band.shape for low, band in zip(lows, bands))
+    bands = lapgan.laplacian(scratchgan.tensor(image), edges)
+    assert [b.shape[-1] for b in bands] == [shape[-1], *edges]
     found = lapgan.collapse(bands).numpy()
     np.testing.assert_allclose(found, image, rtol=0, atol=2 * np.finfo(float).eps * len(edges))
     assert abs(bands[0].numpy()).max() > 0.1, "there was something to invert"
@@ -49,7 +48,7 @@ def test_the_pyramid_is_inverted_to_rounding(shape, edges):
 def test_pictures_of_whole_numbers_are_inverted_to_the_bit():
     """Of 8 bits and edges that are halved, with weights of eighths in d inside: nothing rounds in float64."""
     image = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32)).astype(float)
-    bands, _ = lapgan.laplacian(scratchgan.tensor(image), (16, 8))
+    bands = lapgan.laplacian(scratchgan.tensor(image), (16, 8))
     assert (lapgan.collapse(bands).numpy().round() == image).all()
     whole = scratchgan.tensor(image)
     low = scratchgan.tensor(np.round(lapgan.up(lapgan.down(whole, 16), 32).numpy()))
@@ -78,14 +77,15 @@ def test_bands_by_loops():
 
     coarse = both(d, image)
     low = both(u, coarse)
-    bands, lows = lapgan.laplacian(scratchgan.tensor(image[None, None]), (4,))
-    np.testing.assert_allclose(bands[1].numpy()[0, 0], coarse, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(lows[0].numpy()[0, 0], low, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(bands[0].numpy()[0, 0], image - low, rtol=0, atol=1e-14)
+    images = lapgan.gaussian(scratchgan.tensor(image[None, None]), (4,))
+    found, given = lapgan.band(images, 0)
+    for array, expected in ((images[1], coarse), (given[0], low), (found, image - low)):
+        np.testing.assert_allclose(array.numpy()[0, 0], expected, rtol=0, atol=1e-14)
+    assert lapgan.band(images, 1) == (images[1], ())
 
 
 def test_flat_images_have_no_bands():
-    bands, _ = lapgan.laplacian(scratchgan.tensor(np.full((1, 1, 28, 28), -1.0)), (14, 8))
+    bands = lapgan.laplacian(scratchgan.tensor(np.full((1, 1, 28, 28), -1.0)), (14, 8))
     assert all(abs(b.numpy()).max() < 1e-15 for b in bands[:-1])
     assert abs(bands[-1].numpy() + 1).max() < 1e-15
 
@@ -98,14 +98,13 @@ def test_the_losses_are_equation_2_at_every_level_by_loops():
     model, twin = build(d_dropout=0.0), build(d_dropout=0.0)
     x, _ = next(batches())
     found = model.step(iter([(x, None)]))
-    bands, lows = lapgan.laplacian(scratchgan.tensor(x), twin.config.edges)
-    zs = twin.generator.split(twin.noise(len(x)))
-    total = 0.0
+    images, total = lapgan.gaussian(scratchgan.tensor(x), twin.config.edges), 0.0
     for k, edge in enumerate((20, 10, 4)):
-        on = (lows[k],) if k < 2 else ()
-        fake = twin.generator.levels[k](zs[k], *on)
+        G, (h, on) = twin.generator.levels[k], lapgan.band(images, k)
+        z = twin.streams["noise"].uniform(-1, 1, (len(x), (400, 100, 6)[k])).astype(np.float32)
+        fake = G(scratchgan.tensor(z), *on)
         D = twin.discriminator.levels[k]
-        logits = [D(side, *on).detach().numpy().tolist() for side in (bands[k], fake)]
+        logits = [D(side, *on).detach().numpy().tolist() for side in (h, fake)]
         loss = -sum(math.log(1 / (1 + math.exp(-r))) + math.log(1 - 1 / (1 + math.exp(-f)))
                     for r, f in zip(*logits)) / len(x)
         assert found[f"loss_d_{edge}"] == pytest.approx(loss, rel=1e-5)

@@ -54,8 +54,8 @@ from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, logits, real, real_labelled,
-                                      scalars)
+from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, constant, logits, real,
+                                      real_labelled, scalars)
 from scratchgan.nets import mlp
 from scratchgan.tensor import Tensor
 
@@ -101,8 +101,8 @@ class Config:
                      coarse_d_widths=whole, g_width=whole, g_kernels=whole, d_width=whole, d_padding=(0, 5),
                      d_dropout=share, betas=share, ema_decay=share)
         if not all(k % 2 for k in self.g_kernels):
-            raise UserError(f"g_kernels={self.g_kernels}: expected odd numbers, so that convolutions keep the "
-                            "size")
+            raise UserError(f"g_kernels={self.g_kernels}: expected odd numbers, so that convolutions keep "
+                            "the size")
         if self.g_norm and self.batch_size == 1:
             raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false")
 
@@ -119,16 +119,27 @@ def up(image: Tensor, edge: int) -> Tensor:
     return F.interpolate(image, size=edge, mode="bilinear")
 
 
-def laplacian(image: Tensor, edges: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """[h_0, ..., h_{K-1}, I_K] and [l_0, ..., l_{K-1}] of I_0: equation (3). `edges` are those of I_1 to
-    I_K."""
-    bands, lows = [], []
+def gaussian(image: Tensor, edges: Sequence[int]) -> list[Tensor]:
+    """[I_0, ..., I_K] of I_0. `edges` are those of I_1 to I_K."""
+    images = [image]
     for edge in edges:
-        coarse = down(image, edge)
-        lows.append(up(coarse, image.shape[-1]))
-        bands.append(image - lows[-1])
-        image = coarse
-    return [*bands, image], lows
+        images.append(down(images[-1], edge))
+    return images
+
+
+def band(images: Sequence[Tensor], k: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What the players of level k learn, and what it is conditioned on: h_k and (l_k,) by equation (3), I_K
+    and () at the last level."""
+    if k == len(images) - 1:
+        return images[k], ()
+    low = up(images[k + 1], images[k].shape[-1])
+    return images[k] - low, (low,)
+
+
+def laplacian(image: Tensor, edges: Sequence[int]) -> list[Tensor]:
+    """[h_0, ..., h_{K-1}, I_K] of I_0."""
+    images = gaussian(image, edges)
+    return [band(images, k)[0] for k in range(len(images))]
 
 
 def collapse(bands: Sequence[Tensor]) -> Tensor:
@@ -252,13 +263,14 @@ class Discriminator(nn.Module):
         self.levels, self.edges = nn.ModuleList(levels), tuple(edges)
 
     def forward(self, image: Tensor, *c: Tensor) -> Tensor:
-        bands, lows = laplacian(image, self.edges)
-        return sum(D(band, *given, *c) for D, band, given in zip(self.levels, bands, conditions(lows)))
+        images = gaussian(image, self.edges)
+        bands = [band(images, k) for k in range(len(images))]
+        return sum(D_k(h, *low, *c) for D_k, (h, low) in zip(self.levels, bands))
 
 
-def conditions(lows: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-    """What the players of each level are conditioned on: l_0, ..., l_{K-1}, nothing."""
-    return [*((l,) for l in lows), ()]
+def uniform(stream: np.random.Generator, n: int, size: int) -> np.ndarray:
+    """n draws of U(-1, 1)^size."""
+    return stream.uniform(-1, 1, (n, size))
 
 
 class Level(NamedTuple):
@@ -290,7 +302,7 @@ class LAPGAN(Sampler):
 
     def prior(self, stream: np.random.Generator, n: int) -> np.ndarray:
         """n draws of z_0, ..., z_K ~ U(-1, 1), all of a sample in a row."""
-        return stream.uniform(-1, 1, (n, self.generator.latent))
+        return uniform(stream, n, self.generator.latent)
 
     def step(self, batches: Iterator) -> dict[str, float]:
         """`updates` of each level's D_k and G_k. The levels share no weights, and no gradient goes from one
@@ -313,10 +325,11 @@ class LAPGAN(Sampler):
 
     def update(self, trained: list[int], x: Tensor, c: tuple[Tensor, ...]) -> dict[str, float]:
         """One update of the D_k of the levels `trained`, then one of their G_k, on the same samples."""
-        bands, lows = laplacian(x, self.config.edges)
-        zs = self.generator.split(self.noise(len(x)))
-        levels = [Level(self.generator.levels[k], self.discriminator.levels[k], bands[k], zs[k], (*low, *c))
-                  for k, low in enumerate(conditions(lows)) if k in trained]
+        images, levels = gaussian(x, self.config.edges), []
+        for k in trained:
+            G_k, D_k, (h, low) = self.generator.levels[k], self.discriminator.levels[k], band(images, k)
+            z = constant(uniform(self.streams["noise"], len(x), G_k.latent), G_k)
+            levels.append(Level(G_k, D_k, h, z, (*low, *c)))
         G, D = ([p for level in levels for p in level[side].parameters()] for side in (0, 1))
         fakes = [level.G(level.z, *level.given) for level in levels]
 
@@ -371,8 +384,8 @@ def check_edges(spec: Spec, config: Config) -> None:
         raise UserError(f"lapgan: data of shape {tuple(spec.shape)}, expected square images (C, H, W)")
     edges, least = (spec.shape[1], *config.edges), LEAST_EDGE - 2 * config.d_padding
     if any(below >= above for above, below in pairwise(edges)) or edges[-2] < least:
-        raise UserError(f"edges={config.edges} of images of {edges[0]} pixels: expected ever smaller numbers, "
-                        f"all but the last at least {least}")
+        raise UserError(f"edges={config.edges} of images of {edges[0]} pixels: expected ever smaller "
+                        f"numbers, all but the last at least {least}")
 
 
 def make_generator(spec: Spec, config: Config, classes: int) -> Generator:

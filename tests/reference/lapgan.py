@@ -190,7 +190,6 @@ class Training:
         x, y = next(batches)
         c = one_hot(y, self.classes).to(x) if self.classes else None
         sizes = [*(e * e for e in self.edges[:-1]), self.latent]
-        noise = self.draws.uniform("noise", len(x), sum(sizes), low=-1.0).split(sizes, 1)
         report, logits, total_d, total_g = {}, ([], []), 0.0, 0.0
         self.optimizer_d.zero_grad()
         made, image = [], x
@@ -203,7 +202,8 @@ class Training:
                 band, image = image - low, image_below
             if k not in trained:
                 continue
-            fake = self.make(k, noise[k], low, c)
+            z = self.draws.uniform("noise", len(x), sizes[k], low=-1.0)
+            fake = self.make(k, z, low, c)
             real_logits, fake_logits = self.judge(k, band, low, c), self.judge(k, fake.detach(), low, c)
             loss = on_real(real_logits) + on_fake(fake_logits)
             loss.backward()
