@@ -87,7 +87,7 @@ class Config:
     batch_size: int = 16                    # [32]
     lr: float = 4e-3                        # Adam, for both players [2e-3]
     betas: tuple[float, float] = (0.0, 0.99)
-    r1: float = 10.0                        # gamma; at 0.05 to 3, one update in 16, G made one digit for all z
+    r1: float = 10.0                        # gamma; at 0.05 to 3, every 16 updates, G made one digit
     r1_every: int = 4                       # updates of D [16]: see below
     path: float = 2.0                       # gamma_pl, see above
     path_every: int = 8                     # updates of G
