@@ -22,7 +22,8 @@ Departures. The constant begins at N(0, 1), as in the authors' StyleGAN2, not at
 picture is 0 / 0, and its bias has no gradient. Style mixing draws for each image whether and where, the
 authors' code once for a minibatch. Adam's moments of a layer begin when the layer does, where the authors'
 code forgets all moments at each change of size; learning rate and size of minibatches stay the same for all
-sizes. Networks are narrow and runs are short: `Config` says what the paper has.
+sizes. By default layers below 16 x 16 have no noise: where a picture is as small as a digit, noise of 4 x 4
+decides which digit it is, more easily than w does, and w is left with the brightness. Networks are narrow and runs are short: `Config` says what the paper has.
 """
 from __future__ import annotations
 
@@ -67,29 +68,32 @@ class Config:
     """Hyperparameters; in brackets those of the paper for 1024 pixels."""
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels, a power of two; None: the data's own [1024]
-    steps: int = 3000                       # updates of D and of G
+    steps: int = 1100                       # updates of D and of G
     batch_size: int = 32                    # [256 for the smallest pictures to 32 for the largest]
-    lr: float = 2e-3                        # Adam, for both players [1e-3 to 3e-3]
+    lr: float = 3e-3                        # Adam, for both players [1e-3 to 3e-3]
     betas: tuple[float, float] = (0.0, 0.99)
-    r1: float = 10.0                        # gamma
+    r1: float = 1.0                         # gamma [10]
     latent: int = 64                        # size of z, of w and of the mapping network's layers [512]
-    mapping_layers: int = 8
+    mapping_layers: int = 2                 # [8]
     mapping_lr: float = 0.01                # the mapping network's learning rate is this many times lr
     mean_decay: float = 0.995               # of the tracked mean of w
     mixing: float = 0.9                     # share of images with styles of two latents
-    width: int = 16                         # channels at full size, doubling with each halving ...
+    width: int = 8                          # channels at full size, doubling with each halving ... [16]
     max_width: int = 64                     # ... up to these [512]
+    noise_from: int = 16                    # edge in pixels from which on layers have noise [4]
     start: int = 8                          # edge of the first pictures, in pixels
-    stable_images: int = 8000               # real images shown at one size [600,000] ...
-    fade_images: int = 8000                 # ... and then while the next is faded in [600,000]
-    ema_decay: float = 0.995                # of the generator that samples are drawn from
-    sample_every: int = 250
+    stable_images: int = 4800               # real images shown at one size [600,000] ...
+    fade_images: int = 4800                 # ... and then while the next is faded in [600,000]
+    ema_decay: float = 0.99                 # of the generator that samples are drawn from
+    sample_every: int = 100
 
     def __post_init__(self) -> None:
         check_limits(self, r1=(0, math.inf), latent=(1, math.inf), mapping_layers=(1, math.inf),
-                     mapping_lr=(1e-9, math.inf), mean_decay=(0, 1), mixing=(0, 1.0000001),
-                     width=(1, math.inf), max_width=(1, math.inf), stable_images=(0, math.inf),
-                     fade_images=(0, math.inf), betas=(0, 1), ema_decay=(0, 1))
+                     mapping_lr=(1e-9, math.inf), mean_decay=(0, 1), width=(1, math.inf),
+                     max_width=(1, math.inf), stable_images=(0, math.inf), fade_images=(0, math.inf),
+                     betas=(0, 1), ema_decay=(0, 1))
+        if not 0 <= self.mixing <= 1:
+            raise UserError(f"mixing={self.mixing}: expected a number from 0 to 1")
 
 
 # Losses
@@ -185,32 +189,38 @@ def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class Styled(nn.Module):
-    """What follows each convolution of g: noise of a learned strength per channel, a bias, a leaky rectifier,
-    AdaIN with the style A(w)."""
+    """What follows each convolution of g: noise of a learned strength per channel (none unless `noisy`), a
+    bias, a leaky rectifier, AdaIN with the style A(w)."""
 
-    def __init__(self, channels: int, latent: int):
+    def __init__(self, channels: int, latent: int, noisy: bool):
         super().__init__()
-        self.strength = nn.init.zeros_(empty_parameter((channels, 1, 1, 1)))
+        self.register_parameter("strength", None)
+        if noisy:
+            self.strength = nn.init.zeros_(empty_parameter((channels, 1, 1, 1)))
         self.bias = nn.init.zeros_(empty_parameter((channels,)))
         self.scale = EqualLinear(latent, channels, bias_init=1.0)
         self.shift = EqualLinear(latent, channels)
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        x = x + F.conv2d(noise, self.strength, self.bias)       # noise (N or 1, 1, H, W)
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        """`noise` is (N or 1, 1, H, W)."""
+        if noise is None:
+            x = x + self.bias[:, None, None]
+        else:
+            x = x + F.conv2d(noise, self.strength, self.bias)
         return adain(F.leaky_relu(x, SLOPE), self.scale(w), self.shift(w))
 
 
 class SynthesisBlock(nn.Module):
     """Two layers of g that double the size: (N, above, H, W) -> (N, below, 2 H, 2 W)."""
 
-    def __init__(self, above: int, below: int, latent: int):
+    def __init__(self, above: int, below: int, latent: int, noisy: bool):
         super().__init__()
         self.up = ConvUp(above, below, 3, bias=False, gain=GAIN)
-        self.style0 = Styled(below, latent)
+        self.style0 = Styled(below, latent, noisy)
         self.conv = EqualConv2d(below, below, 3, bias=False, gain=GAIN)
-        self.style1 = Styled(below, latent)
+        self.style1 = Styled(below, latent, noisy)
 
-    def forward(self, x: Tensor, w: Sequence[Tensor], noise: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, w: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Tensor:
         x = self.style0(self.up(x), w[0], noise[0])
         return self.style1(self.conv(x), w[1], noise[1])
 
@@ -221,18 +231,26 @@ class Synthesis(nn.Module):
     Between two whole levels the pictures of the larger one are faded in over those of the smaller one.
     """
 
-    def __init__(self, colours: int, widths: Sequence[int], latent: int):
+    def __init__(self, colours: int, widths: Sequence[int], latent: int, noise_from: int):
         super().__init__()
+        self.noise_from = noise_from
+        noisy = [BASE << i >= noise_from for i in range(len(widths))]
         self.constant = nn.init.normal_(empty_parameter((1, widths[0], BASE, BASE)))
-        self.style0 = Styled(widths[0], latent)
+        self.style0 = Styled(widths[0], latent, noisy[0])
         self.conv = EqualConv2d(widths[0], widths[0], 3, bias=False, gain=GAIN)
-        self.style1 = Styled(widths[0], latent)
-        self.blocks = nn.ModuleList(SynthesisBlock(above, below, latent)
-                                    for above, below in pairwise(widths))
+        self.style1 = Styled(widths[0], latent, noisy[0])
+        self.blocks = nn.ModuleList(SynthesisBlock(above, below, latent, some)
+                                    for (above, below), some in zip(pairwise(widths), noisy[1:]))
         self.to_rgb = nn.ModuleList(EqualConv2d(channels, colours, 1) for channels in widths)
 
-    def forward(self, w: Sequence[Tensor], noise: Sequence[Tensor], level: float) -> Tensor:
-        """`w` (N, latent) and `noise` (N or 1, 1, H, W) for each layer, two for each level."""
+    def noise(self, stream: np.random.Generator, n: int, layers: int) -> list[Tensor | None]:
+        """Draws of N(0, 1) for the first layers, (n, 1, H, W) each; None for one without noise."""
+        edges = [BASE << i // 2 for i in range(layers)]
+        return [constant(stream.standard_normal((n, 1, edge, edge)), self) if edge >= self.noise_from else None
+                for edge in edges]
+
+    def forward(self, w: Sequence[Tensor], noise: Sequence[Tensor | None], level: float) -> Tensor:
+        """`w` (N, latent) and what `noise` draws, for each layer, two for each level."""
         top, fade = math.ceil(level), level % 1
         x = self.style0(self.constant.expand(len(w[0]), -1, -1, -1), w[0], noise[0])
         x = before = self.style1(self.conv(x), w[1], noise[1])
@@ -248,7 +266,7 @@ class Generator(nn.Module):
     def __init__(self, colours: int, widths: Sequence[int], config: Config):
         super().__init__()
         self.mapping = Mapping(config.latent, config.mapping_layers, config.mapping_lr)
-        self.synthesis = Synthesis(colours, widths, config.latent)
+        self.synthesis = Synthesis(colours, widths, config.latent, config.noise_from)
         self.register_buffer("w_mean", Tensor(np.zeros(config.latent, np.float32)))
 
 
@@ -435,18 +453,13 @@ class StyleGAN(StyleSampler):
 
     def fake(self, n: int, level: float) -> Tensor:
         """n images of this level for training, with random noise in each layer and mixed styles."""
-        layers = 2 * math.ceil(level) + 2
-        noise = [self.streams["layers"].standard_normal((n, 1, edge, edge))
-                 for edge in (BASE << i // 2 for i in range(layers))]
-        return self.generator.synthesis(self.styles(n, layers),
-                                        [constant(a, self.generator) for a in noise], level)
+        layers, synthesis = 2 * math.ceil(level) + 2, self.generator.synthesis
+        return synthesis(self.styles(n, layers), synthesis.noise(self.streams["layers"], n, layers), level)
 
     def images(self, G: Generator, w: Tensor) -> Tensor:
         """Those of the present level, enlarged to the data's size."""
         level = self.growth.level
-        stream = np.random.default_rng(0)
-        noise = [constant(stream.standard_normal((1, 1, edge, edge)), G)
-                 for edge in (BASE << i // 2 for i in range(self.layers))]
+        noise = G.synthesis.noise(np.random.default_rng(0), 1, self.layers)
         image = G.synthesis(F.unbind(w, 1), noise, level)
         return F.interpolate(image, scale_factor=1 << self.growth.last - math.ceil(level), mode="nearest")
 

@@ -98,14 +98,16 @@ class Mapping(nn.Module):
 class Styled(nn.Module):
     """Noise, bias, activation, adaptive instance normalisation."""
 
-    def __init__(self, channels: int, latent: int):
+    def __init__(self, channels: int, latent: int, noisy: bool):
         super().__init__()
-        self.strength = nn.Parameter(torch.zeros(channels, 1, 1, 1))
+        self.strength = nn.Parameter(torch.zeros(channels, 1, 1, 1)) if noisy else None
         self.bias = nn.Parameter(torch.zeros(channels))
         self.scale, self.shift = Dense(channels, latent), Dense(channels, latent)
 
     def forward(self, x, w, noise):
-        x = act(x + noise * self.strength[:, 0] + self.bias[:, None, None])
+        if self.strength is not None:
+            x = x + noise * self.strength[:, 0]
+        x = act(x + self.bias[:, None, None])
         mean = x.mean((2, 3), keepdim=True)
         deviation = (x.var((2, 3), unbiased=False, keepdim=True) + 1e-8).sqrt()
         x = (x - mean) / deviation
@@ -113,26 +115,28 @@ class Styled(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, above: int, below: int, latent: int):
+    def __init__(self, above: int, below: int, latent: int, noisy: bool):
         super().__init__()
         self.up = Up(below, above, 3, 3, bias=False, gain=ROOT)
-        self.style0 = Styled(below, latent)
+        self.style0 = Styled(below, latent, noisy)
         self.conv = Conv(below, below, 3, 3, bias=False, gain=ROOT)
-        self.style1 = Styled(below, latent)
+        self.style1 = Styled(below, latent, noisy)
 
 
 class Synthesis(nn.Module):
-    def __init__(self, colours: int, widths, latent: int):
+    def __init__(self, colours: int, widths, latent: int, noise_from: int):
         super().__init__()
         self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
-        self.style0 = Styled(widths[0], latent)
+        self.style0 = Styled(widths[0], latent, noise_from <= 4)
         self.conv = Conv(widths[0], widths[0], 3, 3, bias=False, gain=ROOT)
-        self.style1 = Styled(widths[0], latent)
-        self.blocks = nn.ModuleList([Block(a, b, latent) for a, b in pairwise(widths)])
+        self.style1 = Styled(widths[0], latent, noise_from <= 4)
+        self.blocks = nn.ModuleList(
+            [Block(a, b, latent, noise_from <= 8 << i) for i, (a, b) in enumerate(pairwise(widths))]
+        )
         self.to_rgb = nn.ModuleList([Conv(colours, c, 1, 1) for c in widths])
 
     def forward(self, w, noise, level: float):
-        """w: (N, layers, latent); noise: one (N, 1, H, W) per layer."""
+        """w: (N, layers, latent); noise: one (N, 1, H, W) per layer, or None."""
         x = self.constant.repeat(w.shape[0], 1, 1, 1)
         x = self.style0(x, w[:, 0], noise[0])
         x = self.style1(self.conv(x), w[:, 1], noise[1])
@@ -152,7 +156,7 @@ class Generator(nn.Module):
     def __init__(self, colours: int, widths, config):
         super().__init__()
         self.mapping = Mapping(config.latent, config.mapping_layers, config.mapping_lr)
-        self.synthesis = Synthesis(colours, widths, config.latent)
+        self.synthesis = Synthesis(colours, widths, config.latent, config.noise_from)
         self.register_buffer("w_mean", torch.zeros(config.latent))
 
 
@@ -232,7 +236,11 @@ class Training:
 
     def made(self, n: int, level: float):
         G, layers = self.generator, 2 * (math.ceil(level) + 1)
-        noise = [self.draws.normal("layers", n, 1, 4 << i // 2, 4 << i // 2) for i in range(layers)]
+        edges = [4 << i // 2 for i in range(layers)]
+        noise = [
+            self.draws.normal("layers", n, 1, edge, edge) if edge >= self.config.noise_from else None
+            for edge in edges
+        ]
         w = G.mapping(self.draws.normal("noise", 2 * n, self.config.latent))
         first, second = w[:n], w[n:]
         with torch.no_grad():
