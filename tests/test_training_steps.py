@@ -37,7 +37,7 @@ SMALL_PYRAMID = {
 SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
 SMALL_SUPER = {"blocks": 1, "g_width": 4, "d_width": 2, "d_dense": 5, "pretrain_steps": 0,
                "feature_weight": 0.3, "lr_adversarial": 2e-3, "adversarial_weight": 0.1}
-SMALL_STYLE = {"width": 3, "max_width": 5, "latent": 6, "mapping_layers": 2, "start": 4,
+SMALL_STYLE = {"width": 3, "max_width": 5, "latent": 6, "mapping_layers": 2, "start": 4, "noise_from": 4,
                "stable_images": 2 * BATCH, "fade_images": 4 * BATCH}
 SMALL_STYLE_2 = {"g_width": 3, "d_width": 2, "max_width": 5, "latent": 6, "mapping_layers": 2,
                  "mapping_lr": 0.1, "r1_every": 3, "path_every": 2, "mean_decay": 0.9}
@@ -93,7 +93,7 @@ CASES = {
     "stylegan, grows from 8 to 32 pixels": (
         "stylegan",
         Spec((1, 32, 32), *IMAGE),
-        {**SMALL_STYLE, "start": 8, "stable_images": BATCH, "fade_images": 3 * BATCH, "mixing": 0.5},
+        {**SMALL_STYLE, "start": 8, "stable_images": BATCH, "fade_images": 3 * BATCH, "noise_from": 16},
     ),
     "stylegan, full size at once": (
         "stylegan",
