@@ -23,7 +23,7 @@ SMALL = {"gan": {"g_widths": (16, 16), "d_widths": (16, 16), "latent": 6},
          "wgan": {"g_width": 16, "d_width": 16, "latent": 6, "clip": 0.1},
          "wgan_gp": {"g_width": 16, "d_width": 16, "latent": 6},
          "stylegan": {"width": 4, "max_width": 8, "latent": 6, "mapping_layers": 2, "start": 4,
-                      "stable_images": 0, "fade_images": 40},
+                      "noise_from": 4, "stable_images": 0, "fade_images": 40},
          "stylegan2": {"g_width": 4, "d_width": 4, "max_width": 8, "latent": 6, "mapping_layers": 2}}
 RUNS = [("gan", "mnist5k"), ("gan", "ring"), ("cgan", "mnist5k"), ("cgan", "ring"),
         ("lapgan", "mnist5k"), ("dcgan", "mnist5k"), ("srgan", "mnist5k"),
