@@ -109,8 +109,7 @@ def test_each_player_learns_in_its_own_turn_only(name, data):
 
 @pytest.mark.parametrize("name, given, expected", [
     ("gan", {}, 1), ("gan", {"k": 3}, 3), ("cgan", {}, 1),
-    ("lapgan", {}, 1), ("lapgan", {"updates": (1, 3)}, 3),
-    ("dcgan", {}, 1), ("srgan", {}, 1),
+    ("lapgan", {}, 1), ("lapgan", {"updates": (1, 3)}, 3), ("dcgan", {}, 1), ("srgan", {}, 1),
     ("wgan", {}, 5), ("wgan", {"n_critic": 2}, 2),
     ("wgan_gp", {}, 5), ("wgan_gp", {"n_critic": 2}, 2), ("stylegan2", {}, 1)])
 def test_batches_per_step(name, given, expected):
@@ -231,6 +230,16 @@ def test_wgan_refuses_batch_normalisation_of_points():
 def test_the_critic_has_no_batch_normalisation():
     model, _ = build("wgan_gp", "mnist5k")
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.critic.modules())
+
+
+def test_scaled_samples_are_those_of_the_networks_times_the_scale():
+    """And the critic sees them divided by it: the grid's points come as the authors' toys have them."""
+    plain, scaled = build("wgan_gp", "ring")[0], build("wgan_gp", "ring", scale=4.0)[0]
+    rng = np.random.default_rng(0)
+    z, x = plain.prior(rng, 5), rng.standard_normal((5, 2))
+    np.testing.assert_allclose(scaled.generate(z), 4 * plain.generate(z), rtol=1e-6)
+    np.testing.assert_allclose(scaled.logits(4 * x), plain.logits(x), rtol=1e-5)
+    assert gans.configure("wgan_gp", data="grid").scale == 2.83
 
 
 def test_dcgan_starts_as_the_paper_says():

@@ -15,15 +15,6 @@ from tests.twins import IMAGE, POINT, batches, for_torch, twins
 
 STEPS, BATCH, TOLERANCE = 10, 6, 1e-9
 SMALL_MLP = {"g_widths": (12, 10), "d_widths": (11, 9), "latent": 5, "d_dropout": 0.0}
-SMALL_MAXOUT = {
-    "form": "mlp",
-    "g_widths": (6, 5, 9),
-    "d_widths": (7, 4, 6),
-    "d_pieces": (3, 2),
-    "latent": 5,
-    "dropout": 0.0,
-}
-SMALL_PLANE = {"g_width": 8, "d_width": 9, "latent": 2}
 SMALL_PYRAMID = {
     "g_width": 3,
     "g_kernels": (3, 5, 3),
@@ -34,6 +25,15 @@ SMALL_PYRAMID = {
     "updates": (1,),
     "d_dropout": 0.0,
 }
+SMALL_MAXOUT = {
+    "form": "mlp",
+    "g_widths": (6, 5, 9),
+    "d_widths": (7, 4, 6),
+    "d_pieces": (3, 2),
+    "latent": 5,
+    "dropout": 0.0,
+}
+SMALL_PLANE = {"g_width": 8, "d_width": 9, "latent": 2}
 SMALL_CONV = {"g_width": 4, "d_width": 3, "latent": 5}
 SMALL_SUPER = {"blocks": 1, "g_width": 4, "d_width": 2, "d_dense": 5, "pretrain_steps": 0,
                "feature_weight": 0.3, "lr_adversarial": 2e-3, "adversarial_weight": 0.1}
@@ -89,6 +89,7 @@ CASES = {
         {**SMALL_CONV, "n_critic": 2, "penalty": 3.0},
     ),
     "wgan_gp, points": ("wgan_gp", Spec((2,), *POINT), SMALL_PLANE),
+    "wgan_gp, points, scaled": ("wgan_gp", Spec((2,), *POINT), {**SMALL_PLANE, "scale": 2.5}),
     "stylegan, grows from 4 to 8 pixels": ("stylegan", Spec((2, 8, 8), *IMAGE), SMALL_STYLE),
     "stylegan, grows from 8 to 32 pixels": (
         "stylegan",
@@ -167,9 +168,9 @@ def weights(pair) -> dict[tuple[str, str], np.ndarray]:
 @pytest.mark.parametrize(
     "name",
     [
-        "gan, images", "gan, points", "cgan, images", "cgan, mlp", "lapgan, told the class", "dcgan, 8 pixels", "wgan, images",
-        "wgan_gp, images", "wgan_gp, points",
-        "stylegan, grows from 4 to 8 pixels", "stylegan2, 8 pixels",
+        "gan, images", "gan, points", "cgan, images", "cgan, mlp", "lapgan, told the class", "dcgan, 8 pixels",
+        "wgan, images", "wgan_gp, images",
+        "wgan_gp, points", "stylegan, grows from 4 to 8 pixels", "stylegan2, 8 pixels",
     ]
 )
 def test_steps_on_the_strict_double_equal_pytorchs(name):

@@ -15,8 +15,9 @@ from typing import Any
 from scratchgan.data import holds_points
 from scratchgan.errors import UserError
 
-CLASSES = {"gan": "GAN", "cgan": "CGAN", "lapgan": "LAPGAN", "dcgan": "DCGAN", "srgan": "SRGAN",
-           "wgan": "WGAN", "wgan_gp": "WGANGP", "stylegan": "StyleGAN", "stylegan2": "StyleGAN2"}                       # file: the class in it
+CLASSES = {                                                         # file: the class in it
+    "gan": "GAN", "cgan": "CGAN", "lapgan": "LAPGAN", "dcgan": "DCGAN", "srgan": "SRGAN", "wgan": "WGAN",
+    "wgan_gp": "WGANGP", "stylegan": "StyleGAN", "stylegan2": "StyleGAN2"}
 
 
 def names() -> list[str]:
