@@ -22,8 +22,9 @@ Departures. The constant begins at N(0, 1), as in the authors' StyleGAN2, not at
 picture is 0 / 0, and its bias has no gradient. Style mixing draws for each image whether and where, the
 authors' code once for a minibatch. Adam's moments of a layer begin when the layer does, where the authors'
 code forgets all moments at each change of size; learning rate and size of minibatches stay the same for all
-sizes. By default layers below 16 x 16 have no noise: where a picture is as small as a digit, noise of 4 x 4
-decides which digit it is, more easily than w does, and w is left with the brightness. Networks are narrow and runs are short: `Config` says what the paper has.
+sizes. By default layers below 16 x 16 have no noise: where pictures are as small as a digit, noise of 4 x 4
+could choose the digit in w's place (with it, late samples of one run all had the same shape; the cause is
+not proven). Networks are narrow and runs are short: `Config` says what the paper has.
 """
 from __future__ import annotations
 
