@@ -12,7 +12,6 @@ import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from bench.timing import Budget, Row, compare
 from scratchgan.data import Spec
@@ -50,7 +49,7 @@ class Workload:
 
 WIDE = {"g_width": 64, "d_width": 64}
 GREY, COLOUR = Spec((1, 32, 32), *IMAGE), Spec((3, 64, 64), *IMAGE)
-DIGITS, PATCHES = Spec((1, 32, 32), *IMAGE, classes=10), Spec((3, 64, 64), *IMAGE)
+DIGITS = Spec((1, 32, 32), *IMAGE, classes=10)
 WORKLOADS = [
     Workload("gan MLP 28x28x1", "gan", Spec((1, 28, 28), *IMAGE)),
     Workload("gan MLP points", "gan", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
@@ -62,7 +61,7 @@ WORKLOADS = [
     Workload("wgan 32x32x1", "wgan", GREY),
     Workload("cgan 32x32x1", "cgan", DIGITS),
     Workload("lapgan 28x28x1", "lapgan", Spec((1, 28, 28), *IMAGE)),
-    Workload("srgan 4x to 64x64x3", "srgan", PATCHES, {"batch_size": 8, "pretrain_steps": 0}),
+    Workload("srgan 4x to 64x64x3", "srgan", COLOUR, {"batch_size": 8, "pretrain_steps": 0}),
     Workload("stylegan 32x32x1", "stylegan", GREY, {"stable_images": 0, "fade_images": 0}),
     Workload("stylegan2 32x32x1", "stylegan2", GREY),
     Workload("wgan_gp MLP points", "wgan_gp", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),

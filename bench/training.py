@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench import timing
-from scratchgan import report
+from scratchgan import gans, report
 from scratchgan.run import open_run
 
 SEEDS = (0, 1, 2)
@@ -34,7 +34,6 @@ STEPS = {  # of each run
     "gan": 8000, "cgan": 1000, "lapgan": 500, "dcgan": 1000, "wgan": 700, "wgan_gp": 350, "stylegan": 1500,
     "stylegan2": 700,
 }
-CONDITIONAL = {"cgan"}
 FIGURES = {  # of the table: (metric, figure in evaluation.json), and the column's title
     "fid": ("fid", "fid"), "kid": ("kid", "kid"), "precision": ("precision_recall", "precision"),
     "recall": ("precision_recall", "recall"), "coverage": ("density_coverage", "coverage"),
@@ -65,7 +64,8 @@ def path_of(name: str, seed: int) -> Path:
 
 def make(name: str, seed: int) -> str:
     """Train, evaluate and write down one run; returns its name."""
-    metrics = {metric for metric, _ in FIGURES.values() if metric != "asked_class" or name in CONDITIONAL}
+    asks = gans.get(name).conditioned_on == "labels"
+    metrics = {metric for metric, _ in FIGURES.values() if metric != "asked_class" or asks}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, f"{name}-mnist5k-seed{seed}")
         train = ["train", name, "--data", "mnist5k", "--steps", str(STEPS[name]), "--seed", str(seed)]

@@ -25,7 +25,7 @@ from PIL import Image
 
 from bench import timing
 from scratchgan import gans
-from scratchgan.data.images import to_unit
+from scratchgan.data.images import to_bytes, to_unit
 from scratchgan.data.photographs import SCENES, photograph
 from scratchgan.gans.srgan import enlarged, reduced
 from scratchgan.metrics.full_reference import cropped, luminance, psnr, ssim
@@ -88,7 +88,7 @@ def one_seed(seed: int, folder: Path) -> Iterator[tuple[list[Result], list[np.nd
     for scene, file in files:
         low, high = pairs[file]
         made = {
-            "bicubic": (bytes_of(enlarged(to_unit(low)[None], config.scale)[0]), (0, 0.0)),
+            "bicubic": (to_bytes(enlarged(to_unit(low)[None], config.scale)[0]), (0, 0.0)),
             "MSE pre-training": (pretrained[file], before),
             "SRGAN": (through(run, low), after),
         }
@@ -106,16 +106,12 @@ def held_out(run: Run) -> list[tuple[str, str]]:
 def pair(high: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """(I^LR, I^HR) of a photograph (3, H, W), uint8."""
     high = high[:, : high.shape[1] // scale * scale, : high.shape[2] // scale * scale]
-    return bytes_of(reduced(to_unit(high)[None], scale)[0]), high
+    return to_bytes(reduced(to_unit(high)[None], scale)[0]), high
 
 
 def through(run: Run, low: np.ndarray) -> np.ndarray:
     """By the run's averaged generator, in tiles, as `scratchgan upscale` does it."""
     return enlarge(run.gan, Picture(low, None, 255, None)).colours
-
-
-def bytes_of(x: np.ndarray) -> np.ndarray:
-    return np.rint((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def elapsed(run: Run) -> float:

@@ -47,6 +47,11 @@ def fill(target, source) -> None:
         target[...] = source
 
 
+def contiguous(a):
+    """a in memory order; itself where it is already."""
+    return a if a.flags.c_contiguous else copy(a, "C")
+
+
 def copy(a, order: str):
     """a.copy(order=order)."""
     if a.size <= BLOCK:

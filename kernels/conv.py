@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from scratchgan.backend import on_host, parallel, xp
+from scratchgan.kernels.blocks import contiguous
 
 Ints = tuple[int, ...]
 
@@ -204,7 +205,7 @@ def _conv_dw(x, g, geometry: Geometry):
     _over(x, work)
     dw = _sum(sums[start] for start in sorted(sums))
     dw = dw.reshape(g.shape[3], *geometry.kernel, x.shape[3] // groups)
-    return _contiguous(_from_nhwc(dw))
+    return contiguous(_from_nhwc(dw))
 
 
 def _sum(arrays: Iterator):
@@ -217,20 +218,7 @@ def _sum(arrays: Iterator):
 
 def _matrix(w, groups: int):
     """w (K, C, R, S) as one matrix per group, (groups, K / groups, R S C)."""
-    return _contiguous(_nhwc(w)).reshape(groups, w.shape[0] // groups, -1)
-
-
-def _contiguous(a):
-    """a in contiguous memory, where it is large by all threads."""
-    if not on_host(a) or a.size < BLOCK_NUMBERS:
-        return xp(a).ascontiguousarray(a)
-    copy = xp(a).empty(a.shape, dtype=a.dtype)
-
-    def work(part):
-        copy[part] = a[part]
-
-    _over(copy, work)
-    return copy
+    return contiguous(_nhwc(w)).reshape(groups, w.shape[0] // groups, -1)
 
 
 def _rows(a, groups: int):
@@ -304,7 +292,7 @@ def _phase_matrices(w, geometry: Geometry) -> list:
     K, C, groups, (down, right) = w.shape[0], w.shape[1], geometry.groups, geometry.stride
     taps, across = (r // s for r, s in zip(w.shape[2:], geometry.stride))
     by_tap = w.reshape(groups, K // groups, C, taps, down, across, right)[:, :, :, ::-1, :, ::-1]
-    matrices = _contiguous(by_tap.transpose(4, 0, 3, 5, 1, 6, 2).reshape(down, groups, -1, right * C))
+    matrices = contiguous(by_tap.transpose(4, 0, 3, 5, 1, 6, 2)).reshape(down, groups, -1, right * C)
     return list(matrices)
 
 

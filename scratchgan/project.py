@@ -16,7 +16,6 @@ weights are not ours.
 """
 from __future__ import annotations
 
-import io
 import math
 import sys
 from collections.abc import Sequence
@@ -82,10 +81,8 @@ def write(folder: Path, image: Path, out: Path, steps: int = STEPS, seed: int = 
     if out.suffix.lower() == ".png":
         report.save_samples(out, np.stack([target, found.image]), columns=2)
     else:
-        file = io.BytesIO()
-        np.savez(file, w=found.w, image=found.image, target=target,
-                 **{f"noise_{i}": map_ for i, map_ in enumerate(found.noise)})
-        storage.write_atomically(out, file.getvalue())
+        storage.write_npz(out, w=found.w, image=found.image, target=target,
+                          **{f"noise_{i}": map_ for i, map_ in enumerate(found.noise)})
     return found
 
 

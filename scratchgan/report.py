@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scratchgan import storage
+from scratchgan.data.images import to_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +109,7 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     if n < 1 or c not in (1, 3):
         raise ValueError(f"image_grid: images have shape {images.shape}, "
                          "expected (N, 1 or 3, H, W) with N >= 1")
-    pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+    pixels = to_bytes(images)
     scale = max(1, CELL // max(h, w))
     pixels = pixels.transpose(0, 2, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
     columns = int(np.ceil(np.sqrt(n))) if columns is None else columns

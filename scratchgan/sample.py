@@ -3,7 +3,6 @@ with mixed styles."""
 from __future__ import annotations
 
 import inspect
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,9 +75,7 @@ def write(request: Request) -> int:
     if request.suffix == ".png":
         report.save_samples(request.out, samples, run.real_points(), columns)
     else:
-        file = io.BytesIO()
-        np.savez(file, samples=samples, **({} if labels is None else {"labels": labels}))
-        storage.write_atomically(request.out, file.getvalue())
+        storage.write_npz(request.out, samples=samples, **({} if labels is None else {"labels": labels}))
     return len(samples)
 
 

@@ -6,7 +6,6 @@ float32. The report draws level sets and gradients of D from them, since a run k
 """
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,10 +42,8 @@ def save(path: Path, samples: np.ndarray, logits: Callable[[np.ndarray], np.ndar
     `box`."""
     x, y = (np.linspace(box[0, k], box[1, k], GRID, dtype=np.float32) for k in (0, 1))
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    file = io.BytesIO()
-    np.savez(file, samples=samples.astype(np.float32), box=box,
-             logits=logits(grid).reshape(GRID, GRID).astype(np.float32))
-    storage.write_atomically(path, file.getvalue())
+    storage.write_npz(path, samples=samples.astype(np.float32), box=box,
+                      logits=logits(grid).reshape(GRID, GRID).astype(np.float32))
 
 
 def read(path: Path) -> Snapshot:

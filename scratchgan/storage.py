@@ -6,12 +6,15 @@ folder) becomes a UserError.
 """
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from scratchgan.errors import UserError
 
@@ -46,6 +49,13 @@ def write_atomically(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """As `write_atomically`, an .npz of these arrays."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    write_atomically(path, file.getvalue())
 
 
 def read_json(path: Path) -> Any:

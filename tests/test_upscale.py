@@ -216,7 +216,7 @@ def test_the_benchmarks_pairs_and_figures():
     assert low.shape == (3, 75, 112) and high.shape == (3, 300, 448)
     same = upscaling.figures(high, high)
     assert same["psnr"] == np.inf and same["ssim"] == pytest.approx(1) and same["textures"] == same["shift"] == 0
-    bicubic = upscaling.figures(upscaling.bytes_of(enlarged(to_unit(low)[None], 4)[0]), high)
+    bicubic = upscaling.figures(upscaling.to_bytes(enlarged(to_unit(low)[None], 4)[0]), high)
     assert 25 < bicubic["psnr"] < 35 and 0.6 < bicubic["ssim"] < 0.9 and abs(bicubic["shift"]) < 0.2
     assert bicubic["textures"] > 0.1 and bicubic["random"] > 0
 

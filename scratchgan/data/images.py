@@ -23,6 +23,11 @@ def to_unit(pixels: np.ndarray) -> np.ndarray:
     return unit
 
 
+def to_bytes(unit: np.ndarray) -> np.ndarray:
+    """The inverse of `to_unit`, rounded: [-1, 1] to bytes 0..255; values outside are clipped."""
+    return np.rint((unit.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+
+
 class Pixels:
     """Samples kept as bytes, a quarter of the memory of floats, and handed out by `to_unit`."""
 

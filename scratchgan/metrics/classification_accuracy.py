@@ -22,7 +22,7 @@ import numpy as np
 
 from scratchgan import nn
 from scratchgan.data import Dataset
-from scratchgan.data.images import to_unit
+from scratchgan.data.images import to_bytes, to_unit
 from scratchgan.data.seeds import generator
 from scratchgan.errors import UserError
 from scratchgan.metrics.checks import check_count, check_finite, check_labels, check_source
@@ -60,7 +60,7 @@ class _Kept:
 
     def add(self, images: np.ndarray, labels: np.ndarray) -> None:
         room = KEPT - len(self)
-        self.images.append(np.round((images[:room].clip(-1, 1) + 1) * 127.5).astype(np.uint8))
+        self.images.append(to_bytes(images[:room]))
         self.labels.append(labels[:room].astype(np.int64))
 
     def drawn(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

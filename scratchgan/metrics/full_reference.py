@@ -10,13 +10,12 @@ import numpy as np
 
 from scratchgan import backend
 from scratchgan.metrics.checks import check_images
+from scratchgan.metrics.ms_ssim import WINDOW, one_scale
 
 # Rec. ITU-R BT.601: Y = 16 + 65.481 R + 128.553 G + 24.966 B, of R, G, B in [0, 1]; Y in [16, 235].
 LUMA = np.array([65.481, 128.553, 24.966])
 FOOTROOM = 16.0
 PEAK = 255.0
-WINDOW, SIGMA = 11, 1.5
-K1, K2 = 0.01, 0.03
 
 
 def luminance(x: np.ndarray) -> np.ndarray:
@@ -67,28 +66,15 @@ def ssim(x: np.ndarray, y: np.ndarray, peak: float = PEAK) -> np.ndarray:
     x, y = _pair("ssim", x, y)
     if min(x.shape[1:]) < WINDOW:
         raise ValueError(f"ssim: pictures of shape {x.shape[1:]}, expected edges of at least {WINDOW} pixels")
-    c1, c2 = (K1 * peak) ** 2, (K2 * peak) ** 2
     values = np.empty(len(x))
 
     def compare(part: slice) -> None:
         for i in range(part.start, part.stop):
-            a, b = x[i], y[i]
-            mean_a, mean_b, aa, bb, ab = map(_windowed, (a, b, a * a, b * b, a * b))
-            products, squares = mean_a * mean_b, mean_a**2 + mean_b**2
-            values[i] = np.mean((2 * products + c1) * (2 * (ab - products) + c2)
-                                / ((squares + c1) * (aa + bb - squares + c2)))
+            one = slice(i, i + 1)
+            values[one], _ = one_scale(x[one, None], y[one, None], peak)
 
     backend.parallel(len(x), compare)
     return values
-
-
-def _windowed(x: np.ndarray) -> np.ndarray:
-    """Gaussian means over the windows within a picture (H, W), an axis at a time, by shifted copies."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
-    weights /= weights.sum()
-    rows = sum(w * x[i:len(x) - WINDOW + 1 + i] for i, w in enumerate(weights))
-    return sum(w * rows[:, i:x.shape[1] - WINDOW + 1 + i] for i, w in enumerate(weights))
 
 
 def _pair(function: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -75,7 +75,7 @@ def _ms_ssim(x: np.ndarray, y: np.ndarray, value_range: float) -> np.ndarray:
     for scale, weight in enumerate(weights):
         if scale:
             x, y = _halve(x), _halve(y)
-        similarity, contrast = _ssim(x, y, value_range)
+        similarity, contrast = one_scale(x, y, value_range)
         product *= np.maximum(similarity if scale == scales - 1 else contrast, 0) ** weight
     return product
 
@@ -88,8 +88,8 @@ def count_scales(size: tuple[int, int]) -> int:
     return scales
 
 
-def _ssim(x: np.ndarray, y: np.ndarray, value_range: float) -> tuple[np.ndarray, np.ndarray]:
-    """Means of l cs and of cs over each image, (N,) both."""
+def one_scale(x: np.ndarray, y: np.ndarray, value_range: float) -> tuple[np.ndarray, np.ndarray]:
+    """Means of l cs, which is SSIM, and of cs over each image of x and y (N, C, H, W), unchecked: (N,) both."""
     c1, c2 = (K1 * value_range) ** 2, (K2 * value_range) ** 2
     mean_x, mean_y, xx, yy, xy = _windowed(np.stack([x, y, x * x, y * y, x * y]))
     products, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y

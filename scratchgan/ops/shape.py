@@ -9,6 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from scratchgan.backend import on_host, xp
+from scratchgan.kernels import blocks
 from scratchgan.kernels.blocks import BLOCK, copy, fill
 from scratchgan.tensor import Op, Variadic
 
@@ -38,7 +39,7 @@ def clone(x):
 @Op
 def contiguous(x):
     """x in memory order; itself where it is already."""
-    return x if x.flags.c_contiguous else copy(x, "C")
+    return blocks.contiguous(x)
 
 
 reshape.vjp(x=lambda g, shape: reshape(g, shape=shape))

@@ -54,3 +54,12 @@ class Draws:
 
 
 Noise = Callable[[int], torch.Tensor]  # n -> n latents
+
+
+class Parts:
+    """What a Training is made of, by the names that scratchgan's GAN has for it."""
+
+    PARTS = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema")
+
+    def parts(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.PARTS}

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from tests.reference import Average, Draws, Noise, dcgan
-from tests.reference.gan import PARTS, on_fake, on_real
+from tests.reference import Average, Draws, Noise, Parts, dcgan
+from tests.reference.gan import on_fake, on_real
 
 
 class Generator(nn.Module):
@@ -85,7 +85,7 @@ class ConvDiscriminator(nn.Module):
         return self.network(torch.cat([x, channels], dim=1))
 
 
-class Training:
+class Training(Parts):
     """One update of D, one of G, on samples of the same classes as the examples."""
 
     def __init__(
@@ -126,9 +126,6 @@ class Training:
             "d_real": real_logits.sigmoid().mean().item(),
             "d_fake": fake_logits.sigmoid().mean().item(),
         }
-
-    def parts(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in PARTS}
 
 
 def networks(spec, config) -> tuple[nn.Module, nn.Module]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tests.reference import Average, Draws, Noise
-from tests.reference.gan import PARTS, on_fake, on_real
+from tests.reference import Average, Draws, Noise, Parts
+from tests.reference.gan import on_fake, on_real
 
 
 def halvings(size: int) -> tuple[int, int]:
@@ -68,7 +68,7 @@ class Discriminator(nn.Module):
         return self.layers(x).flatten()
 
 
-class Training:
+class Training(Parts):
     """One update of D, one of G. `freeze` turns D's gradients off in G's update, which the usual loop
     doesn't.
     """
@@ -111,9 +111,6 @@ class Training:
             "d_real": real_logits.sigmoid().mean().item(),
             "d_fake": fake_logits.sigmoid().mean().item(),
         }
-
-    def parts(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in PARTS}
 
 
 def make(spec, config, draws: Draws, freeze: bool = False) -> Training:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tests.reference import Average, Draws, Noise
+from tests.reference import Average, Draws, Noise, Parts
 
 
 class Generator(nn.Module):
@@ -62,7 +62,7 @@ def on_fake(logits: torch.Tensor) -> torch.Tensor:
     return binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
 
 
-class Training:
+class Training(Parts):
     """Algorithm 1. `noise(n)` draws n samples of the prior."""
 
     def __init__(
@@ -109,12 +109,6 @@ class Training:
             "d_real": real_logits.sigmoid().mean().item(),
             "d_fake": fake_logits.sigmoid().mean().item(),
         }
-
-    def parts(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in PARTS}
-
-
-PARTS = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema")
 
 
 def make(spec, config, draws: Draws) -> Training:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, one_hot
 
-from tests.reference import Average, Draws
-from tests.reference.gan import PARTS, on_fake, on_real
+from tests.reference import Average, Draws, Parts
+from tests.reference.gan import on_fake, on_real
 
 
 def coarser(image: torch.Tensor, edge: int) -> torch.Tensor:
@@ -111,7 +111,7 @@ class Levels(nn.Module):
         self.levels = nn.ModuleList(levels)
 
 
-class Training:
+class Training(Parts):
     """All levels in turn, each on its own part of the same pyramids."""
 
     def __init__(self, spec, config, draws: Draws):
@@ -221,9 +221,6 @@ class Training:
         self.optimizer_g.step()
         means = [torch.cat(side).sigmoid().mean().item() for side in logits]
         return {"loss_d": total_d, "loss_g": total_g, "d_real": means[0], "d_fake": means[1], **report}
-
-    def parts(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in PARTS}
 
 
 def make(spec, config, draws: Draws) -> Training:

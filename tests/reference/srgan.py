@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, mse_loss
 
-from tests.reference import Average, Draws
+from tests.reference import Average, Draws, Parts
 from tests.reference.gan import on_fake, on_real
 
 
@@ -106,8 +106,10 @@ class Count:
         self.steps = 0
 
 
-class Training:
+class Training(Parts):
     """First the mean squared error alone, then the game."""
+
+    PARTS = ("generator", "discriminator", "phi", "optimizer_g", "optimizer_d", "ema", "progress")
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, config):
         self.generator, self.discriminator, self.config = generator, discriminator, config
@@ -167,10 +169,6 @@ class Training:
             "pixels": pixels.item(),
             "features": features.item(),
         }
-
-    def parts(self) -> dict[str, object]:
-        names = ("generator", "discriminator", "phi", "optimizer_g", "optimizer_d", "ema", "progress")
-        return {name: getattr(self, name) for name in names}
 
 
 def make(spec, config, draws: Draws) -> Training:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.reference import Average, Draws
+from tests.reference import Average, Draws, Parts
 from tests.reference.gan import on_fake, on_real
 
 ROOT = math.sqrt(2)
@@ -224,8 +224,10 @@ class Growth:
         return level
 
 
-class Training:
+class Training(Parts):
     """One update of D with R1, one of G, at the level of the batch."""
+
+    PARTS = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema", "growth")
 
     def __init__(self, generator, discriminator, growth: Growth, draws: Draws, config):
         self.generator, self.discriminator, self.growth = generator, discriminator, growth
@@ -285,10 +287,6 @@ class Training:
             "d_fake": fake_logits.sigmoid().mean().item(),
             "level": level,
         }
-
-    def parts(self) -> dict[str, object]:
-        names = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema", "growth")
-        return {name: getattr(self, name) for name in names}
 
 
 def make(spec, config, draws: Draws) -> Training:

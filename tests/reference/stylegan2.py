@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.reference import Average, Draws
+from tests.reference import Average, Draws, Parts
 from tests.reference.gan import on_fake, on_real
 from tests.reference.stylegan import ROOT, Conv, Dense, Mapping, Scaled, act, deviation_map
 
@@ -175,8 +175,10 @@ def adam(network: nn.Module, lr: float, betas, interval: int) -> torch.optim.Ada
     return torch.optim.Adam(network.parameters(), lr=lr * c, betas=(betas[0] ** c, betas[1] ** c))
 
 
-class Training:
+class Training(Parts):
     """One update of D, one of G, after each k-th one more with the penalty alone, k times as large."""
+
+    PARTS = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema", "lazy")
 
     def __init__(self, generator, discriminator, draws: Draws, config):
         self.generator, self.discriminator = generator, discriminator
@@ -257,10 +259,6 @@ class Training:
             "penalty": lazy.penalty,
             "length": lazy.length,
         }
-
-    def parts(self) -> dict[str, object]:
-        names = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema", "lazy")
-        return {name: getattr(self, name) for name in names}
 
 
 def make(spec, config, draws: Draws, grouped: bool = True) -> Training:

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tests.reference import Average, Draws, Noise, dcgan, gan
+from tests.reference import Average, Draws, Noise, Parts, dcgan, gan
 
 
-class Training:
+class Training(Parts):
     """n_critic updates of the critic, its weights put back into [-c, c] after each, then one of the
     generator. `noise(n)` draws latents.
     """
+
+    PARTS = ("generator", "critic", "optimizer_g", "optimizer_d", "ema")
 
     def __init__(
         self,
@@ -51,10 +53,6 @@ class Training:
         self.optimizer_g.step()
         self.ema.update()
         return {"loss_d": -distance.item(), "loss_g": loss_g.item(), "distance": distance.item()}
-
-    def parts(self) -> dict[str, object]:
-        names = ("generator", "critic", "optimizer_g", "optimizer_d", "ema")
-        return {name: getattr(self, name) for name in names}
 
 
 def networks(spec, config, norm: bool) -> tuple[nn.Module, nn.Module]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from tests.reference import Average, Draws, Noise
+from tests.reference import Average, Draws, Noise, Parts
 from tests.reference.wgan import networks
 
 
@@ -23,10 +23,12 @@ def penalty(critic: nn.Module, x: torch.Tensor, fake: torch.Tensor, epsilon: tor
     return (slopes.flatten(1).norm(2, dim=1) - 1).square().mean()
 
 
-class Training:
+class Training(Parts):
     """n_critic updates of the critic, one of the generator. `noise(n)` draws latents, `epsilon(n)` numbers of
     U[0, 1].
     """
+
+    PARTS = ("generator", "critic", "optimizer_g", "optimizer_d", "ema")
 
     def __init__(
         self,
@@ -70,10 +72,6 @@ class Training:
             "distance": wasserstein.item(),
             "penalty": gp.item(),
         }
-
-    def parts(self) -> dict[str, object]:
-        names = ("generator", "critic", "optimizer_g", "optimizer_d", "ema")
-        return {name: getattr(self, name) for name in names}
 
 
 def make(spec, config, draws: Draws) -> Training:
