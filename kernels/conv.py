@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 from scratchgan.backend import on_host, parallel, xp
 from scratchgan.kernels.blocks import contiguous
+from scratchgan.kernels.dispatch import kernel
 
 Ints = tuple[int, ...]
 
@@ -82,7 +83,7 @@ def conv(x, w, stride: Ints, padding: Ints, dilation: Ints, groups: int):
     axes = zip(x.shape[2:], w.shape[2:], stride, padding, dilation)
     out = tuple((h + 2 * p - d * (r - 1) - 1) // s + 1 for h, r, s, p, d in axes)
     geometry = Geometry(x.shape[2:], w.shape[2:], out, stride, padding, dilation, groups)
-    return _from_nhwc(_conv(_nhwc(x), w, geometry))
+    return _from_nhwc(conv_nhwc(_nhwc(x), w, geometry))
 
 
 def conv_dx(g, w, x_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int):
@@ -94,7 +95,7 @@ def conv_dx(g, w, x_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, gr
         shape = (*x_shape[:2], 1, x_shape[2])
         return conv_dx(_plane(g), _plane(w), shape, *_on_plane(stride, padding, dilation), groups)[:, :, 0]
     geometry = Geometry(x_shape[2:], w.shape[2:], g.shape[2:], stride, padding, dilation, groups)
-    return _from_nhwc(_conv_dx(_nhwc(g), w, geometry))
+    return _from_nhwc(conv_dx_nhwc(_nhwc(g), w, geometry))
 
 
 def conv_dw(x, g, w_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int):
@@ -103,7 +104,7 @@ def conv_dw(x, g, w_shape: Ints, stride: Ints, padding: Ints, dilation: Ints, gr
         shape = (*w_shape[:2], 1, w_shape[2])
         return conv_dw(_plane(x), _plane(g), shape, *_on_plane(stride, padding, dilation), groups)[:, :, 0]
     geometry = Geometry(x.shape[2:], w_shape[2:], g.shape[2:], stride, padding, dilation, groups)
-    return _conv_dw(_nhwc(x), _nhwc(g), geometry)
+    return conv_dw_nhwc(_nhwc(x), _nhwc(g), geometry)
 
 
 def _plane(a):
@@ -123,7 +124,9 @@ def _from_nhwc(a):
     return a.transpose(0, 3, 1, 2)
 
 
-def _conv(x, w, geometry: Geometry):
+@kernel
+def conv_nhwc(x, w, geometry: Geometry):
+    """`conv` of x (N, H, W, C) and w (K, C / groups, R, S): y (N, P, Q, K), contiguous."""
     y = xp(x).empty((x.shape[0], *geometry.out, w.shape[0]), dtype=x.dtype)
     matrix = _matrix(w, geometry.groups).swapaxes(1, 2)
 
@@ -135,7 +138,9 @@ def _conv(x, w, geometry: Geometry):
     return y
 
 
-def _conv_dx(g, w, geometry: Geometry):
+@kernel(file="conv_dx")
+def conv_dx_nhwc(g, w, geometry: Geometry):
+    """`conv_dx` of g (N, P, Q, K) and w (K, C / groups, R, S): dx (N, H, W, C), contiguous."""
     return (_gathered if _gathers(geometry, w.shape) else _scattered)(g, w, geometry)
 
 
@@ -192,7 +197,9 @@ def _scattered(g, w, geometry: Geometry):
     return dx
 
 
-def _conv_dw(x, g, geometry: Geometry):
+@kernel(file="conv_dw")
+def conv_dw_nhwc(x, g, geometry: Geometry):
+    """`conv_dw` of x (N, H, W, C) and g (N, P, Q, K): dw (K, C / groups, R, S)."""
     groups = geometry.groups
     sums = {}  # by first image: threads end in any order, but their sums are added in one
 

@@ -32,7 +32,7 @@ def register(array_type: type, module, device: str | None = None) -> None:
 def xp(array):
     """The array module that `array` belongs to: numpy for host arrays and plain numbers, cupy for device arrays."""
     module = _modules.get(type(array))
-    if module is None and type(array).__module__.partition(".")[0] == "cupy":
+    if module is None and on_gpu(array):
         module = _cupy()
     return np if module is None else module
 
@@ -40,6 +40,11 @@ def xp(array):
 def on_host(array) -> bool:
     """Whether NumPy owns the array, so that code made for processor caches and threads may touch it."""
     return type(array) is np.ndarray
+
+
+def on_gpu(array) -> bool:
+    """Whether CuPy owns the array, so that a GPU's kernels may read it."""
+    return type(array).__module__.partition(".")[0] == "cupy"
 
 
 # Devices

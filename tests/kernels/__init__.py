@@ -1,0 +1,1 @@
+"""Triton kernels against their references and PyTorch: in the interpreter here, on a GPU with `pytest -m gpu`."""
