@@ -27,6 +27,9 @@ from scratchgan.errors import UserError
 CHOICES = ("auto", "ref", "triton")
 KERNELS: dict[str, Kernel] = {}  # by "file.function"
 
+_choice: str | None = None  # None until it is first asked for
+_float32 = "highest"
+
 
 class NotCovered(Exception):
     """Raised by a Triton implementation, before any launch, for what it leaves to the reference."""
@@ -47,7 +50,7 @@ class Kernel:
         try:
             return self.triton(*args, **kwargs)
         except NotCovered as reason:
-            if _choice == "triton":
+            if chosen() == "triton":
                 raise UserError(f"{self.file}.{self.__name__} in Triton: {reason}") from None
             return self.reference(*args, **kwargs)
 
@@ -76,12 +79,21 @@ def kernel(reference: Callable | None = None, *, file: str | None = None):
 
 def pick(kernel: Kernel, array) -> str:
     """'ref' or 'triton': what `kernel` runs for `array`. Raises a UserError where Triton is demanded in vain."""
-    if _choice == "ref" or (_choice == "auto" and not on_gpu(array)):
+    choice = chosen()
+    if choice == "ref" or (choice == "auto" and not on_gpu(array)):
         return "ref"
     reason = kernel.why_not(array)
-    if reason and _choice == "triton":
+    if reason and choice == "triton":
         raise UserError(f"{kernel.file}.{kernel.__name__}: SCRATCHGAN_IMPL=triton, but {reason}")
     return "ref" if reason else "triton"
+
+
+def chosen() -> str:
+    """'auto', 'ref' or 'triton'. Raises a UserError where SCRATCHGAN_IMPL is none of them."""
+    global _choice
+    if _choice is None:
+        _choice = _checked(os.environ.get("SCRATCHGAN_IMPL", "auto"), "SCRATCHGAN_IMPL")
+    return _choice
 
 
 @contextlib.contextmanager
@@ -124,5 +136,3 @@ def _checked(choice: str, where: str) -> str:
     return choice
 
 
-_float32 = "highest"
-_choice = _checked(os.environ.get("SCRATCHGAN_IMPL", "auto"), "SCRATCHGAN_IMPL")

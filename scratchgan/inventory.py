@@ -1,14 +1,17 @@
-"""What there is: the GANs and their settings, the named data, the machine."""
+"""What there is: the GANs and their settings, the named data, the machine, its kernels."""
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 import platform
 
 import numpy as np
 
-from scratchgan import backend, data, gans, metrics
+from scratchgan import backend, data, gans, kernels, metrics
 from scratchgan.errors import UserError
+from scratchgan.kernels import dispatch
 from scratchgan.run import versions
 
 
@@ -56,10 +59,27 @@ def _metric_line(name: str) -> str:
 
 
 def machine() -> list[str]:
-    """Lines on versions, processor, threads, BLAS and GPU."""
+    """Lines on versions, processor, threads, BLAS and GPU, and which implementation each kernel takes."""
     facts = {**versions(), "system": f"{platform.system()} {platform.machine()}", "threads": backend.workers,
              "BLAS": _blas(), "GPU": _gpu()}
-    return [f"{name:<12} {fact}" for name, fact in facts.items()]
+    return [*(f"{name:<12} {fact}" for name, fact in facts.items()), "", *_kernels()]
+
+
+def _kernels() -> list[str]:
+    """Each kernel with what `dispatch.pick` takes for the arrays of this machine."""
+    for module in pkgutil.iter_modules(kernels.__path__):
+        if not module.ispkg:
+            importlib.import_module(f"{kernels.__name__}.{module.name}")
+    try:
+        array = backend.module_of("cuda").empty(0)
+    except UserError:
+        array = np.empty(0)
+    lines = [f"Kernels (SCRATCHGAN_IMPL={dispatch.chosen()})"]
+    for name, kernel in sorted(dispatch.KERNELS.items()):
+        picked = dispatch.pick(kernel, array)
+        elsewhere = ", triton for CuPy arrays" if picked == "ref" and kernel.has_triton else ""
+        lines.append(f"  {name:<36} {picked}{elsewhere}")
+    return lines
 
 
 def _blas() -> str:
