@@ -199,7 +199,7 @@ class NamedTarget(nvidia.CudaDriver):
         return GPUTarget("cuda", self.capability, 32)
 
     def get_current_device(self) -> int:
-        return 0
+        return self.capability  # Triton keeps what it has compiled by device: one for each target
 
     def get_current_stream(self, device: int) -> int:
         return 0
