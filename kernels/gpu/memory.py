@@ -21,6 +21,22 @@ def demand(*arrays, dtypes: tuple[str, ...] = FLOATS) -> None:
             raise NotCovered(f"{array.size} numbers of shape {array.shape}: expected at most {LARGEST}")
 
 
+def demand_alike(*arrays) -> None:
+    """Raise NotCovered for arrays whose dtype is not that of the first."""
+    for array in arrays:
+        if array.dtype != arrays[0].dtype:
+            raise NotCovered(f"dtypes {arrays[0].dtype.name} and {array.dtype.name}: expected one dtype")
+
+
+def demand_numbers(*arrays) -> None:
+    """Raise NotCovered for what is neither None nor an array of one floating-point number."""
+    for array in arrays:
+        if array is not None:
+            demand(array)
+            if array.size != 1:
+                raise NotCovered(f"an array of shape {array.shape}: expected one number")
+
+
 def empty(like, shape: tuple[int, ...], dtype=None):
     """New memory beside `like`, for results and workspaces of every launcher."""
     return allocate(xp(like), shape, like.dtype if dtype is None else dtype)
@@ -36,16 +52,17 @@ def order(array) -> list[int]:
     return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
 
 
-def empty_like(array):
-    """New memory in the shape and memory order of `array`, which has no gaps."""
+def empty_like(array, shape: tuple[int, ...] | None = None):
+    """New memory in the memory order of `array`, without gaps, of its shape or another."""
     axes = order(array)
-    return _back(empty(array, tuple(array.shape[i] for i in axes)), axes)
+    shape = array.shape if shape is None else shape
+    return back(empty(array, tuple(shape[i] for i in axes)), axes)
 
 
 def gapless(*arrays) -> list:
     """Arrays of one shape, all in the memory order of the first and without gaps; copies only where need be."""
     axes = order(arrays[0])
-    return [_back(contiguous(a.transpose(axes)), axes) for a in arrays]
+    return [back(contiguous(a.transpose(axes)), axes) for a in arrays]
 
 
 def inner(array, axis: int) -> int:
@@ -54,6 +71,6 @@ def inner(array, axis: int) -> int:
     return math.prod(array.shape[i] for i in axes[axes.index(axis % array.ndim) + 1 :])
 
 
-def _back(array, axes: list[int]):
+def back(array, axes: list[int]):
     """The array whose `transpose(axes)` is `array`."""
     return array.transpose([axes.index(i) for i in range(array.ndim)])

@@ -1,0 +1,46 @@
+"""The total of what programs have left in a workspace, a number of each, always added in the same order.
+
+No program waits for another and nothing is added atomically, so that equal inputs give equal bits.
+
+    programs    |  0  |  1  |  2  | ...        each stores the sum of its own numbers
+    one program |<------ BLOCK ----->| ...     adds them, BLOCK at a time
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from scratchgan.kernels.gpu.launch import accumulator, configuration, launch
+from scratchgan.kernels.gpu.memory import empty
+from scratchgan.kernels.means import accumulated
+
+DEFAULT = {"BLOCK": 1024, "num_warps": 4}
+CONFIGURATIONS = [{"BLOCK": block, "num_warps": warps} for block in (512, 1024, 2048) for warps in (4, 8)]
+
+
+@triton.jit
+def total_kernel(PARTS, TOTAL, n, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """The sum of n numbers."""
+    total = tl.zeros((BLOCK,), ACC)
+    for start in range(0, n, BLOCK):
+        offset = start + tl.arange(0, BLOCK)
+        total += tl.load(PARTS + offset, mask=offset < n, other=0.0)
+    tl.store(TOTAL, tl.sum(total))
+
+
+def workspace(like, size: int, block: int):
+    """Memory for the sums of programs that share `size` numbers, `block` each, in the precision of like's sums.
+
+    Its shape is the grid; of no numbers, too, there is a program, which stores that sum.
+    """
+    return empty(like, (max(1, triton.cdiv(size, block)),), accumulated(like.dtype))
+
+
+def total(parts):
+    """The sum of a workspace, a number without axes. Where one program did all, it is there already."""
+    if parts.size == 1:
+        return parts.reshape(())
+    out = empty(parts, ())
+    launch(total_kernel, (1,), parts, out, parts.size, ACC=accumulator(parts.dtype), **configuration("total", "", DEFAULT))
+    return out
