@@ -95,8 +95,12 @@ def _count_workers() -> int:
     return max(1, min(int(named) if named and named.isdigit() else cores, cores))
 
 
-def _openblas():
-    """OpenBLAS's setter and getter of its thread count, as NumPy's wheels name them; None for another BLAS."""
+def _single_threaded_blas() -> bool:
+    """Tell OpenBLAS, as NumPy's wheels bring it, to run one thread; False for another BLAS, which goes on as it is.
+
+    Its threads spin for milliseconds after each product and take the processors from ours (a StyleGAN2 step on two
+    threads: 1.3 to 2 times as long), and results would depend on how many there are.
+    """
     folders = [Path(np.__file__).parent.parent / "numpy.libs", Path(np.__file__).parent / ".dylibs"]
     for path in (p for folder in folders for p in glob.glob(str(folder / "*openblas*"))):
         library = ctypes.CDLL(path)
@@ -104,42 +108,37 @@ def _openblas():
             for suffix in ("64_", ""):
                 name = f"{prefix}_set_num_threads{suffix}"
                 if hasattr(library, name):
-                    return getattr(library, name), getattr(library, name.replace("set", "get"))
-    return None
+                    getattr(library, name)(1)
+                    return True
+    return False
 
 
 workers = _count_workers()
-_blas = _openblas()
+_shares_work = _single_threaded_blas() and workers > 1     # another BLAS may have threads of its own
 _pool: ThreadPoolExecutor | None = None
 _inside = threading.local()         # .parallel is set while this thread works on a slice
 
 
 def parallel(n: int, work: Callable[[slice], None]) -> None:
-    """Run `work` on slices that cover range(n), one per worker thread, with BLAS single-threaded inside.
+    """Run `work` on slices that cover range(n), one per worker thread.
 
     A slice's result must not depend on where the others are cut. Handing over costs some 35 us: call it for work that takes longer.
     A call from inside of `work` runs in its own thread: the others are busy, and to wait for them would be to wait for itself.
     """
     global _pool
-    if workers == 1 or n < 2 or _blas is None or getattr(_inside, "parallel", False):
+    if not _shares_work or n < 2 or getattr(_inside, "parallel", False):
         work(slice(0, n))
         return
     if _pool is None:
         _pool = ThreadPoolExecutor(workers - 1, thread_name_prefix="scratchgan")
     cuts = [n * i // workers for i in range(workers + 1)]
     slices = [slice(a, b) for a, b in zip(cuts, cuts[1:]) if a < b]
-    set_threads, get_threads = _blas
-    before = get_threads()
-    set_threads(1)
+    others = [_pool.submit(_one_level, work, s) for s in slices[1:]]
     try:
-        others = [_pool.submit(_one_level, work, s) for s in slices[1:]]
-        try:
-            _one_level(work, slices[0])
-        finally:
-            for other in others:
-                other.result()
+        _one_level(work, slices[0])
     finally:
-        set_threads(before)
+        for other in others:
+            other.result()
 
 
 def _one_level(work: Callable[[slice], None], part: slice) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from scratchgan.kernels.product import product
 from scratchgan.ops.reduce import sum
 from scratchgan.ops.shape import swap
 from scratchgan.tensor import Op
@@ -14,13 +15,13 @@ from scratchgan.tensor import Op
 @partial(Op, broadcasts=True)
 def matmul(a, b):
     """The products of the matrices in the last two axes; the axes before broadcast."""
-    return a @ b
+    return product(a, b)
 
 
 @Op
 def affine(x, w, b):
     """x w^T + b for x of shape (n, k), w (m, k) and b (m,)."""
-    out = x @ w.T
+    out = product(x, w.T)
     out += b
     return out
 

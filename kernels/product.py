@@ -1,0 +1,37 @@
+"""Matrix products of arrays, shared out among threads.
+
+BLAS itself runs one thread (see `backend.parallel`): its own threads, once woken, spin for some milliseconds after a
+product, and take the processors from the threads that go on with the next op.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scratchgan.backend import on_host, parallel
+
+WORTH = 1 << 22  # multiplications from which on handing over (some 60 us) pays
+UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own tiles
+
+
+def product(a, b):
+    """a @ b for arrays of at least two axes; the axes before the last two broadcast."""
+    m, k, n = *a.shape[-2:], b.shape[-1]
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    many = m * k * n * (batch[0] if batch else 1) >= WORTH
+    if not (on_host(a) and on_host(b) and many and len(batch) <= 1 and a.dtype == b.dtype and a.dtype.kind == "f"):
+        return a @ b
+    out = np.empty((*batch, m, n), dtype=a.dtype)
+    if batch:
+        a, b = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
+        parallel(batch[0], lambda part: np.matmul(a[part], b[part], out=out[part]))
+    elif m >= n:
+        _by_units(m, lambda rows: np.matmul(a[rows], b, out=out[rows]))
+    else:
+        _by_units(n, lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]))
+    return out
+
+
+def _by_units(count: int, work) -> None:
+    """work(slice) on slices of range(count) that begin at multiples of UNIT."""
+    parallel(-(-count // UNIT), lambda part: work(slice(part.start * UNIT, min(part.stop * UNIT, count))))
