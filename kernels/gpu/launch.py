@@ -130,12 +130,13 @@ def dot_precision() -> str:
 
 def configuration(name: str, key: str, default: dict[str, Any]) -> dict[str, Any]:
     """The tile sizes and warps with which kernel `name` runs shapes like `key`: as tuned on this GPU, or `default`."""
-    return {**default, **_tuned(_gpu_name()).get(name, {}).get(key, {}), **_trial}
+    trial = {constant: value for constant, value in _trial.items() if constant in default}
+    return {**default, **_tuned(_gpu_name()).get(name, {}).get(key, {}), **trial}
 
 
 @contextlib.contextmanager
 def trying(**constants) -> Iterator[None]:
-    """Impose tile sizes on every launch inside of the block; for tuning."""
+    """Impose tile sizes on every launch inside of the block whose kernel knows them; for tuning."""
     global _trial
     before, _trial = _trial, constants
     try:
