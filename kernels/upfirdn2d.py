@@ -5,7 +5,8 @@ Per axis, with a filter f of T taps, rates u and d, and p zeros in front (p < 0 
     y[i] = sum over t with u | i d + t - p of  f[t] x[(i d + t - p) / u],          i = 0 ... size - 1,
 
 zeros being read outside of x. The adjoint is the same function: u and d swap, the filter is reversed, p
-becomes T - 1 - p. Average pooling (a filter of ones, u = 1, d = stride) and nearest-neighbour upsampling (u =
+becomes T - 1 - p. What an activation a f(y) makes of y (see `kernels/bias_act.py`) may be taken instead, in the
+same pass over memory. Average pooling (a filter of ones, u = 1, d = stride) and nearest-neighbour upsampling (u =
 factor) are special cases.
 
 Each row r of the filter adds one image, filtered along the rows by f[r], to some rows of y. Along a row, one
@@ -21,19 +22,28 @@ from math import gcd
 import numpy as np
 
 from scratchgan.backend import xp
+from scratchgan.kernels.bias_act import bias_act
 from scratchgan.kernels.blocks import over
+from scratchgan.kernels.dispatch import kernel
 from scratchgan.kernels.resample import empty_as, product
 
 Pair = tuple[int, int]
 WIDE = 256  # pixels in a row from which on slices beat the dense product
 
 
-def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
+@kernel
+def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
+              activation: str = "linear", slope: float = 0.0, gain: float = 1.0):  # fmt: skip
     """x (N, C, H, W) filtered by f (R, S), rows of numbers on the host, gives y (N, C, *size) in x's memory
-    order.
+    order, or gain f(y) for the activation f of that name.
 
     The filter is applied as it is (correlation); pad counts rows at the top and columns at the left.
     """
+    y = _filtered(x, f, up, down, pad, size)
+    return y if (activation, gain) == ("linear", 1) else bias_act(y, None, 1, activation, slope, gain)
+
+
+def _filtered(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
     y = empty_as(x, (*x.shape[:2], *size))
     height, width = x.shape[2:]
     rows = [runs(r, up[0], down[0], pad[0], height, size[0]) for r in range(len(f))]
