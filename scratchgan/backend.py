@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def parallel(n: int, work: Callable[[slice], None]) -> None:
     if _pool is None:
         _pool = ThreadPoolExecutor(workers - 1, thread_name_prefix="scratchgan")
     cuts = [n * i // workers for i in range(workers + 1)]
-    slices = [slice(a, b) for a, b in zip(cuts, cuts[1:]) if a < b]
+    slices = [slice(a, b) for a, b in pairwise(cuts) if a < b]
     others = [_pool.submit(_one_level, work, s) for s in slices[1:]]
     try:
         _one_level(work, slices[0])

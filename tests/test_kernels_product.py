@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from scratchgan.kernels import product as kernel
 from scratchgan.kernels.product import product
 
