@@ -185,6 +185,15 @@ class CupyDriver(nvidia.CudaDriver):
         return int(digits[:-1]), int(digits[-1])
 
 
+def capability() -> int:
+    """Ten times the compute capability of the current GPU; of a Hopper (90) for the interpreter, which knows all."""
+    if _noted is not None:
+        return triton.runtime.driver.active.get_current_target().arch
+    if dispatch.interpreting():
+        return 90
+    return int(module_of("cuda").cuda.Device().compute_capability)
+
+
 @functools.cache
 def _use_cupy() -> None:
     triton.runtime.driver.set_active(CupyDriver())
