@@ -14,7 +14,6 @@ from scratchgan.kernels.gpu.upfirdn2d import stencil
 from scratchgan.kernels.upfirdn2d import upfirdn2d
 from tests.kernels.harness import CHANNELS_LAST, ON, check, compare, draw, run
 
-TYPES = [np.float16, np.float32, np.float64]
 TAPS = np.array([1, 3, 3, 1]) / 8
 ORDERS = {"NHWC": CHANNELS_LAST, "NCHW": None, "NCWH": (0, 1, 3, 2), "CHWN": (1, 2, 3, 0), "HNWC": (2, 0, 3, 1)}
 
@@ -28,19 +27,18 @@ BLUR = rows(np.outer(TAPS, TAPS))
 SKEW = rows(np.random.default_rng(5).standard_normal((3, 5)))  # not separable, not symmetric
 COLUMN, ROW = rows(TAPS[:, None]), rows(4 * TAPS[None])
 CASES = {  # shape, f, up, down, pad, size
-    "blur after a transposed convolution": ((2, 5, 9, 9), BLUR, (1, 1), (1, 1), (1, 1), (8, 8)),
-    "picture, twice the size": ((2, 3, 4, 4), BLUR, (2, 2), (1, 1), (2, 2), (8, 8)),
+    "blur after a transposed convolution": ((2, 5, 6, 7), BLUR, (1, 1), (1, 1), (1, 1), (5, 6)),
+    "picture, twice the size": ((2, 3, 3, 3), BLUR, (2, 2), (1, 1), (2, 2), (6, 6)),
     "half the size": ((2, 4, 8, 8), BLUR, (1, 1), (2, 2), (1, 1), (4, 4)),
     "rows only": ((1, 3, 5, 4), COLUMN, (2, 1), (1, 1), (2, 0), (10, 4)),
     "columns only": ((1, 3, 5, 4), ROW, (1, 1), (1, 2), (0, 1), (5, 2)),
     "rates with and without a common factor": ((1, 2, 5, 6), SKEW, (3, 2), (2, 4), (2, 3), (7, 4)),
-    "more columns than a tile": ((1, 1, 2, 1030), SKEW, (1, 1), (1, 1), (1, 2), (2, 1030)),
-    "channels beyond a tile": ((1, 70, 2, 3), SKEW, (1, 1), (1, 1), (1, 2), (2, 3)),
+    "more columns than a tile": ((1, 1, 1, 1030), SKEW, (1, 1), (1, 1), (1, 2), (1, 1030)),
     "crops": ((1, 2, 7, 9), SKEW, (1, 2), (1, 1), (-2, -3), (3, 11)),
-    "far outside": ((1, 2, 3, 3), BLUR, (1, 1), (1, 1), (9, 1), (11, 3)),
+    "far outside": ((1, 2, 2, 3), BLUR, (1, 1), (1, 1), (5, 1), (7, 3)),
     "means of blocks": ((2, 3, 6, 6), rows(np.full((3, 2), 1 / 6)), (1, 1), (3, 2), (0, 0), (2, 3)),
     "repeated pixels": ((2, 3, 2, 3), rows(np.ones((4, 4))), (4, 4), (1, 1), (3, 3), (8, 12)),
-    "many taps": ((1, 2, 9, 9), rows(np.random.default_rng(6).standard_normal((9, 9))), (1, 2), (1, 1), (4, 4), (9, 18)),
+    "many taps": ((1, 2, 3, 5), rows(np.random.default_rng(6).standard_normal((9, 9))), (1, 2), (1, 1), (4, 4), (2, 6)),
     "zero filter": ((1, 2, 3, 3), rows(np.zeros((2, 2))), (1, 1), (1, 1), (0, 0), (2, 2)),
     "one pixel": ((1, 1, 1, 1), BLUR, (1, 1), (1, 1), (1, 2), (1, 1)),
     "no images": ((0, 2, 3, 3), BLUR, (1, 1), (1, 1), (1, 1), (2, 2)),
@@ -50,8 +48,7 @@ FILTERED = [("relu", 0.0, 1.0), ("leaky_relu", 0.2, 1.4), ("tanh", 0.0, 2.0), ("
 
 
 @pytest.mark.parametrize("on", ON)
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("order, dtype", [("NHWC", np.float16), ("NCHW", np.float32)])
 @pytest.mark.parametrize("name", CASES)
 def test_is_the_reference(on, name, order, dtype):
     shape, f, *rates = CASES[name]
@@ -66,9 +63,15 @@ def test_any_memory_order(on, order):
 
 
 @pytest.mark.parametrize("on", ON)
+def test_channels_beyond_a_tile(on):
+    x = draw((1, 70, 2, 3), np.float32, 0, CHANNELS_LAST)
+    check(on, upfirdn2d, x, SKEW, (1, 1), (1, 1), (1, 2), (2, 3), reduction=15)
+
+
+@pytest.mark.parametrize("on", ON)
 def test_gaps_and_steps_backwards(on):
-    x = draw((4, 6, 5, 9))[::-1, ::2, :, 1:8]
-    check(on, upfirdn2d, x, SKEW, (2, 1), (1, 2), (1, 3), (10, 4), reduction=15)
+    x = draw((2, 4, 3, 7))[::-1, ::2, :, 1:6]
+    check(on, upfirdn2d, x, SKEW, (2, 1), (1, 2), (1, 3), (6, 3), reduction=15)
 
 
 @pytest.mark.parametrize("on", ON)
@@ -93,14 +96,14 @@ def test_results_take_the_order_of_x(on):
     for order in ORDERS.values():
         x = draw((2, 3, 4, 5), np.float32, 0, order)
         with implementation("triton"):
-            y = upfirdn2d(x, BLUR, (1, 1), (1, 1), (1, 1), (3, 4))
+            y = upfirdn2d(x, COLUMN, (1, 1), (1, 1), (1, 0), (3, 5))
         wanted = sorted(range(4), key=lambda i: -x.strides[i])
         if wanted != [2, 0, 3, 1]:  # rows and columns apart: channels-last is taken instead
             assert sorted(range(4), key=lambda i: -y.strides[i]) == wanted
 
 
 @pytest.mark.parametrize("on", ON)
-@pytest.mark.parametrize("name", ["picture, twice the size", "half the size", "rates with and without a common factor"])
+@pytest.mark.parametrize("name", ["picture, twice the size", "rates with and without a common factor"])
 def test_is_its_own_adjoint(on, name):
     """<g, A x> = <A' g, x>, A' with rates swapped, the filter reversed and T - 1 - p in front."""
     shape, f, up, down, pad, size = CASES[name]
@@ -127,11 +130,12 @@ def test_is_torch_s(on, up, down, padding):
 @pytest.mark.parametrize("up, down", [(2, 1), (1, 2)])
 def test_both_derivatives(up, down):
     def filtered(x):
-        return F.upfirdn2d(x, np.array(SKEW), up=up, down=down, padding=2) ** 3  # x enters its second derivative
+        return F.upfirdn2d(x, np.array(SKEW)[:2, :3], up=up, down=down, padding=1) ** 3  # so x enters its gradient
 
+    x = draw((1, 1, 3, 2), np.float64)
     with implementation("triton"):
-        gradcheck(filtered, draw((1, 2, 4, 3), np.float64))
-        gradgradcheck(filtered, draw((1, 2, 4, 3), np.float64))
+        gradcheck(filtered, x)
+        gradgradcheck(filtered, x)
 
 
 def test_pixels_are_read_once():
