@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from scratchgan.backend import xp
 from scratchgan.kernels.dispatch import kernel
-from scratchgan.kernels.means import gradient, mean, wide
+from scratchgan.kernels.means import check_shapes, gradient, mean, wide
 
 
 @kernel
@@ -95,7 +95,7 @@ def wasserstein_g(fake, scale=None):
 @kernel
 def relativistic_d(real, fake, scale=None):
     """mean softplus(fake - real), of pairs."""
-    check_pairs(real, fake)
+    check_shapes("relativistic loss", real, fake)
     loss, slope = logistic(wide(fake) - wide(real))
     dfake = gradient(slope, scale, fake.dtype)
     return mean(loss), -dfake, dfake
@@ -104,7 +104,7 @@ def relativistic_d(real, fake, scale=None):
 @kernel
 def relativistic_g(real, fake, scale=None):
     """mean softplus(real - fake), of pairs; the gradient is by fake."""
-    check_pairs(real, fake)
+    check_shapes("relativistic loss", real, fake)
     loss, slope = logistic(wide(real) - wide(fake))
     return mean(loss), gradient(-slope, scale, fake.dtype)
 
@@ -114,12 +114,6 @@ def logistic(u):
     m = xp(u)
     e = m.exp(-abs(u))
     return m.maximum(u, 0) + m.log1p(e), m.where(u < 0, e, 1) / (1 + e)
-
-
-def check_pairs(real, fake) -> None:
-    """Raise a ValueError for logits that are no pairs: NumPy would broadcast (N,) and (N, 1)."""
-    if real.shape != fake.shape:
-        raise ValueError(f"relativistic loss: logits of shapes {real.shape} and {fake.shape}, expected equal ones")
 
 
 def _both(real, fake, scale, loss_real, dreal, loss_fake, dfake):

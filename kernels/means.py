@@ -32,3 +32,9 @@ def gradient(slope, scale, dtype, count: int | None = None):
     d = d if scale is None else d * scale.reshape(())
     with np.errstate(over="ignore"):
         return d.astype(dtype, copy=False)
+
+
+def check_shapes(name: str, a, b) -> None:
+    """Raise a ValueError for arrays that are no pairs: NumPy would broadcast (N,) and (N, 1)."""
+    if a.shape != b.shape:
+        raise ValueError(f"{name}: arrays of shapes {a.shape} and {b.shape}, expected equal ones")

@@ -25,9 +25,9 @@ import triton
 import triton.language as tl
 
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, launch
+from scratchgan.kernels.gpu.means import store_gradient, total, workspace
 from scratchgan.kernels.gpu.memory import demand, demand_alike, demand_numbers, empty_like, gapless
-from scratchgan.kernels.gpu.totals import total, workspace
-from scratchgan.kernels.losses import check_pairs
+from scratchgan.kernels.means import check_shapes
 
 DEFAULT = {"BLOCK": 1024, "num_warps": 4}
 CONFIGURATIONS = [{"BLOCK": block, "num_warps": warps} for block in (256, 512, 1024, 2048) for warps in (2, 4, 8)]
@@ -119,14 +119,6 @@ def one_mean(U, DU, SCALE, N, LOSS: tl.constexpr, CENTRE: tl.constexpr, ACC: tl.
     loss, slope = LOSS(tl.load(U + offset, mask=inside, other=0.0).to(ACC), CENTRE)
     store_gradient(DU, offset, inside, slope / N, SCALE)
     return tl.sum(tl.where(inside, loss, 0.0)) / N
-
-
-@triton.jit
-def store_gradient(DU, offset, inside, gradient, SCALE):
-    """Store a tile of gradients, times the number at SCALE."""
-    if SCALE is not None:
-        gradient *= tl.load(SCALE).to(gradient.dtype)
-    tl.store(DU + offset, gradient.to(DU.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -237,7 +229,7 @@ def _discriminator(loss_real, loss_fake, real, fake, scale, a: float = 0.0, b: f
 
 def _pairs(r, f, scale, by_both: bool):
     """mean softplus(f - r) and its gradients by r and, if `by_both`, by f."""
-    check_pairs(r, f)
+    check_shapes("relativistic loss", r, f)
     _covered(scale, r, f)
     r, f = gapless(r, f)
     dr, df = empty_like(r), empty_like(f) if by_both else None
