@@ -21,7 +21,6 @@ from collections import Counter
 from pathlib import Path
 
 import triton
-
 from scratchgan.kernels.gpu import launch
 
 BASELINES = Path(__file__).with_name("results")
@@ -72,21 +71,22 @@ def figures(one: launch.Launch) -> dict[str, int]:
         usage = _tool("cuobjdump", "-res-usage", file.name)
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
     counts = Counter(re.findall(rf"\b({'|'.join(INSTRUCTIONS)})\b", code))
-    threads = 32 * one.compiled.metadata.num_warps
+    threads, shared = 32 * one.compiled.metadata.num_warps, one.compiled.metadata.shared
+    programs, resident = math.prod(one.grid), _resident(int(registers), threads, shared)
     loop = one.compiled.asm["ttgir"].rpartition("scf.for")[2]
     return {
-        "programs": math.prod(one.grid),
-        "waves": round(math.prod(one.grid) / (PROCESSORS * _resident(int(registers), threads, one.compiled.metadata.shared)), 2),
+        "programs": programs,
+        "waves": round(programs / (PROCESSORS * resident), 2),
         "registers": int(registers),
         "stack": int(stack),
-        "shared": one.compiled.metadata.shared,
+        "shared": shared,
         **{name: counts[name] for name in INSTRUCTIONS},
         "local_loads_in_loop": loop.count("ttg.local_load "),
     }
 
 
 def _resident(registers: int, threads: int, shared: int) -> int:
-    """How many programs one multiprocessor holds at a time: 64 Ki registers, 227 KiB shared memory, 2048 threads, 32."""
+    """How many programs a multiprocessor holds: of 64 Ki registers, 227 KiB shared memory, 2048 threads, at most 32."""
     return max(1, min(65536 // max(1, registers * threads), 232448 // max(1, shared), 2048 // threads, 32))
 
 
@@ -104,7 +104,7 @@ def faults(found: dict[str, dict[str, int]], baseline: dict[str, dict[str, int]]
     for name, row in found.items():
         before = baseline.get(name)
         if before is None:
-            lines.append(f"{name}: not in the baseline: run python -m bench static --write")
+            lines.append(f"{name}: not in the baseline: run python -m bench static")
             continue
         for key in ("registers", "shared", "local_loads_in_loop"):
             if row[key] > before[key] * MAY_GROW:
@@ -127,15 +127,6 @@ def baseline(capability: int) -> dict[str, dict[str, int]] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def show(found: dict[str, dict[str, int]]) -> None:
-    """Print the figures as a table, columns of zeros left out."""
-    keys = [k for k in next(iter(found.values()), {}) if any(row[k] for row in found.values())]
-    width = max(map(len, found), default=4)
-    print(f"{'kernel':<{width}}  " + "  ".join(f"{k:>9}" for k in keys))
-    for name, row in found.items():
-        print(f"{name:<{width}}  " + "  ".join(f"{row[k]:>{max(9, len(k))}}" for k in keys))
-
-
 def show_roofline(rows: list[tuple[str, float, float]]) -> None:
     """Print FLOPs, bytes, their ratio, and the microseconds that an H200 needs at the least for each."""
     width = max((len(name) for name, *_ in rows), default=4)
@@ -146,27 +137,41 @@ def show_roofline(rows: list[tuple[str, float, float]]) -> None:
               + "  ".join(f"{t:>9.3g}" for t in times))  # fmt: skip
 
 
-def main(argv: list[str]) -> int:
-    """Print the report; --write commits it as the baseline, --check exits 1 where something got worse."""
+def measure(only: str = "") -> dict[int, dict[str, dict[str, int]]]:
+    """The report of each capability, of cases whose name contains `only`; prints the roofline."""
     os.environ.pop("TRITON_INTERPRET", None)
-    only = next((word for word in argv if not word.startswith("-")), "")
-    status = 0
     show_roofline(roofline(only))
-    for capability in CAPABILITIES:
-        found = report(capability, only)
+    return {capability: report(capability, only) for capability in CAPABILITIES}
+
+
+def show(reports: dict[int, dict[str, dict[str, int]]]) -> None:
+    """Print the figures as tables, columns of zeros left out."""
+    for capability, found in reports.items():
         print(f"\nTriton {triton.__version__}, sm_{capability}")
-        show(found)
-        if "--write" in argv:
-            text = json.dumps(found, indent=1, sort_keys=True) + "\n"
-            baseline_path(capability).write_text(text, encoding="utf-8")
-        if "--check" in argv:
-            expected = baseline(capability)
-            if expected is not None and only:
-                expected = {name: row for name, row in expected.items() if only in name}
-            lines = faults(found, expected)
-            print("\n".join(lines))
-            status = status or bool(lines)
-    return int(status)
+        keys = [k for k in next(iter(found.values()), {}) if any(row[k] for row in found.values())]
+        width = max(map(len, found), default=4)
+        print(f"{'kernel':<{width}}  " + "  ".join(f"{k:>9}" for k in keys))
+        for name, row in found.items():
+            print(f"{name:<{width}}  " + "  ".join(f"{row[k]:>{max(9, len(k))}}" for k in keys))
+
+
+def save(reports: dict[int, dict[str, dict[str, int]]]) -> str:
+    """Write the baselines that `faults` compares with; returns their paths."""
+    for capability, found in reports.items():
+        text = json.dumps(found, indent=1, sort_keys=True) + "\n"
+        baseline_path(capability).write_text(text, encoding="utf-8")
+    return " and ".join(str(baseline_path(capability)) for capability in reports)
+
+
+def main(words: list[str]) -> int:
+    """Print the figures of the cases that contain a word; without one, what got worse since the baselines (1 if any)."""
+    os.environ.pop("TRITON_INTERPRET", None)
+    if words:
+        show(measure(words[0]))
+        return 0
+    lines = [f"sm_{c}: {line}" for c in CAPABILITIES for line in faults(report(c), baseline(c))]
+    print("\n".join(lines) or f"as good as the baselines: {len(families())} files of kernels")
+    return int(bool(lines))
 
 
 if __name__ == "__main__":

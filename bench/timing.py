@@ -155,13 +155,12 @@ def show(title: str, rows: list[Row], other: str = "torch") -> None:
         )
 
 
-def save(kind: str, header: list[str], lines: list[list]) -> Path:
-    """Write results/KIND.csv: the environment as comment lines, then the table."""
+def save(kind: str, header: list[str], lines: list[list], facts: dict[str, str] | None = None) -> Path:
+    """Write results/KIND.csv: the environment and other `facts` as comment lines, then the table."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{kind}.csv"
     with open(path, "w", newline="", encoding="utf-8") as file:
-        for key, value in environment().items():
-            file.write(f"# {key}: {value}\n")
+        file.writelines(f"# {key}: {value}\n" for key, value in {**environment(), **(facts or {})}.items())
         csv.writer(file, lineterminator="\n").writerows([header, *lines])
     return path
 
