@@ -1,0 +1,64 @@
+"""A convolution and what follows it, while the numbers are still in registers.
+
+With z the convolution of x and w, and c the index of its channel,
+
+    z += b[c]                                                                       bias
+    sums[c] = sum of z,  squares[c] = sum of z^2,  over images and pixels           for batch norm's mean and variance
+    y = gain f(z)                                                                   activation, as in `bias_act`
+    y += residual                                                                   a skip connection
+    Y[n, p r + i, q r + j, c] = y[n, p, q, c r^2 + i r + j]                         pixel shuffle by r (PyTorch's order)
+
+in this order, each step where it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from scratchgan.backend import xp
+from scratchgan.kernels.bias_act import bias_act
+from scratchgan.kernels.conv import Geometry, conv_nhwc
+from scratchgan.kernels.dispatch import kernel
+
+
+class Epilogue(NamedTuple):
+    """What follows a convolution of K channels: bias (K,), residual (N, P, Q, K), shuffle r with r^2 dividing K."""
+
+    bias: Any = None
+    activation: str = "linear"
+    slope: float = 0.0
+    gain: float = 1.0
+    residual: Any = None
+    sums: bool = False
+    shuffle: int = 1
+
+
+@kernel(file="conv")
+def conv_fused_nhwc(x, w, geometry: Geometry, epilogue: Epilogue):
+    """x (N, H, W, C) and w (K, C / groups, R, S) give y (N, P, Q, K), or (y, sums, squares) of epilogue.sums.
+
+    With a shuffle y is (N, P r, Q r, K / r^2). sums and squares (K,) are float32, or float64 for float64.
+    """
+    z = conv_nhwc(x, w, geometry)
+    if epilogue.bias is not None:
+        z = z + epilogue.bias
+    y = bias_act(z, None, -1, epilogue.activation, epilogue.slope, epilogue.gain)
+    if epilogue.residual is not None:
+        y = y + epilogue.residual
+    y = _shuffled(y.astype(x.dtype, copy=False), epilogue.shuffle)
+    return (y, *_sums(z)) if epilogue.sums else y
+
+
+def _sums(z) -> tuple:
+    m = xp(z)
+    wide = m.float64 if z.dtype == m.float64 else m.float32
+    return m.sum(z, axis=(0, 1, 2), dtype=wide), m.sum(m.square(z.astype(wide)), axis=(0, 1, 2))
+
+
+def _shuffled(y, r: int):
+    """y (N, P, Q, c i j) as (N, P i, Q j, c)."""
+    if r == 1:
+        return y
+    N, P, Q, K = y.shape
+    apart = y.reshape(N, P, Q, K // (r * r), r, r).transpose(0, 1, 4, 2, 5, 3)
+    return apart.reshape(N, P * r, Q * r, K // (r * r))

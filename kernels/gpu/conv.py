@@ -1,0 +1,153 @@
+"""Forward convolution in Triton, an implicit matrix product: the formulas of `kernels/conv.py` and `conv_epilogue.py`.
+
+Layout: x (N, H, W, C) and y (N, P, Q, K) contiguous, weights packed as (K, R, S, C), where C counts the channels of a
+group: the axis that is summed over, (r, s, c), is the last one of the weights and, tap by tap, of x.
+
+Tiling: a program makes a tile of y, pixels m = (n P + p) Q + q by channels k of one group. It walks along (r, s, c):
+
+                       (r, s, c) ->  BLOCK_C            k ->  BLOCK_K
+    m  |  cols = x, shifted by the tap  [====]    x    w^T [ ]    =   acc [      ] , then `finish` of epilogue.py
+    BLOCK_M                             [====]             [ ]            [      ]
+
+Programs that stand side by side in k run at the same time and read the same rows of x from the second-level cache.
+Where BLOCK_C divides C, every step lies in one tap: a step adds one number to all addresses and compares once for
+each pixel. Elsewhere (ALIGNED is False) each column of a step finds its own tap: no product is wasted on padding
+(r, s, c), so that 3 channels of k4 take 48 columns, not 16 x 16.
+
+Which kernel: this one serves every geometry. `conv_boxes.py` (Hopper's copy engine) and `conv_few.py` (few channels,
+without tensor cores) take what suits them.
+
+Bytes: x, w and y once, if the caches hold what taps and tiles share. FLOPs: 2 N P Q K R S C; from some 64 channels on
+they decide: tensor cores for float16, bfloat16, TF32 and float64.
+
+History, by the static report of 128>256 k4s2 in float16 on sm_90, 8 warps:
+1. Pointers for each number of the tiles: 122 registers, all loads asynchronous, 24 LDGSTS for 4 HGMMA.
+2. Offsets of 32 bits from one pointer: 112 registers; no masks but for padding, since tiles repeat the last pixel and
+   channel; C as a constant, so that 100 channels are read 8 bytes at a time, where they were 2.
+3. Stores by a channel index that was not clamped: 8 stores of 16 bytes for each thread, where there were 64 of 2.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from scratchgan.kernels.conv import Geometry
+from scratchgan.kernels.conv_epilogue import Epilogue
+from scratchgan.kernels.gpu.axis import PROCESSORS, axes, products, side, within
+from scratchgan.kernels.gpu.epilogue import Output, Problem, channels, finish, problem, static_case
+from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_precision, launch
+
+DEFAULTS = {  # by how products are taken
+    "half": {"BLOCK_M": 128, "BLOCK_K": 256, "BLOCK_C": 64, "num_warps": 8, "num_stages": 3},
+    "tf32": {"BLOCK_M": 128, "BLOCK_K": 128, "BLOCK_C": 32, "num_warps": 8, "num_stages": 3},
+    "ieee": {"BLOCK_M": 128, "BLOCK_K": 64, "BLOCK_C": 16, "num_warps": 8, "num_stages": 3},
+    "double": {"BLOCK_M": 64, "BLOCK_K": 64, "BLOCK_C": 16, "num_warps": 8, "num_stages": 3},
+}
+CONFIGURATIONS = [
+    {"BLOCK_M": m, "BLOCK_K": k, "BLOCK_C": c, "num_warps": 8, "num_stages": stages}
+    for m, k in ((128, 256), (256, 64), (128, 128), (128, 64), (64, 64), (128, 32), (128, 16))
+    for c in (16, 32, 64)
+    for stages in (3, 4)
+]
+
+
+@triton.jit
+def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, KG,
+                ROWS: tl.constexpr, COLUMNS: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+                PADDED: tl.constexpr, ALIGNED: tl.constexpr, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr,
+                GAIN: tl.constexpr, SHUFFLE: tl.constexpr, RUN: tl.constexpr, ACC: tl.constexpr,
+                PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+                BLOCK_C: tl.constexpr):  # fmt: skip
+    """BLOCK_M pixels of y by BLOCK_K channels of one group."""
+    tiles_k = tl.cdiv(KG, BLOCK_K)
+    tile, group = tl.program_id(0) // tiles_k, tl.program_id(1)
+    m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    t = tl.program_id(0) % tiles_k * BLOCK_K + tl.arange(0, BLOCK_K)
+    # Tiles that reach beyond the last pixel or channel repeat it: its loads need no mask, and nothing is stored.
+    pixel, repeated = tl.minimum(m, pixels - 1), channels(tl.minimum(t, KG - 1), KG, RUN)
+    top = pixel // Q % P * ROWS.stride - ROWS.padding
+    left = pixel % Q * COLUMNS.stride - COLUMNS.padding
+    corner = ((pixel // Q // P * height + top) * width + left) * C + group * CG  # of each pixel's window
+    LENGTH: tl.constexpr = ROWS.taps * COLUMNS.taps * CG
+    row_of_w = (group * KG + repeated) * LENGTH
+    acc = tl.zeros((BLOCK_M, BLOCK_K), ACC)
+    for start in range(0, LENGTH, BLOCK_C):
+        i = tl.arange(0, BLOCK_C)
+        if ALIGNED:
+            r, s = start // CG // COLUMNS.taps * ROWS.dilation, start // CG % COLUMNS.taps * COLUMNS.dilation
+            inside = (within(top + r, height) & within(left + s, width))[:, None]
+            at_x = X + tl.multiple_of((r * width + s) * C + start % CG, BLOCK_C) + (corner[:, None] + i[None, :])
+            x = tl.load(at_x, mask=inside, other=0.0) if PADDED else tl.load(at_x)
+            w = tl.load(W + start + (row_of_w[None, :] + i[:, None]))
+        else:
+            i += start
+            r = (i // CG // COLUMNS.taps * ROWS.dilation)[None, :]
+            s = (i // CG % COLUMNS.taps * COLUMNS.dilation)[None, :]
+            known = i < LENGTH
+            inside = known[None, :]
+            if PADDED:
+                inside &= within(top[:, None] + r, height) & within(left[:, None] + s, width)
+            x = tl.load(X + (corner[:, None] + (r * width + s) * C + (i % CG)[None, :]), mask=inside, other=0.0)
+            w = tl.load(W + (row_of_w[None, :] + i[:, None]), mask=known[:, None], other=0.0)
+        acc = tl.dot(x, w, acc, input_precision=PRECISION, out_dtype=ACC)
+    k = group * KG + channels(t, KG, RUN)
+    finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, t < KG, K, P, Q, ACTIVATION, SLOPE, GAIN, SHUFFLE)
+
+
+def conv_nhwc(x, w, geometry: Geometry):
+    """See `scratchgan.kernels.conv.conv_nhwc`."""
+    return conv_fused_nhwc(x, w, geometry, Epilogue())
+
+
+def conv_fused_nhwc(x, w, geometry: Geometry, epilogue: Epilogue):
+    """See `scratchgan.kernels.conv_epilogue.conv_fused_nhwc`."""
+    return by_pointers(problem(x, w, geometry, epilogue))
+
+
+def by_pointers(p: Problem):
+    """Launch `conv_kernel`."""
+    rows, columns = axes(p.geometry)
+    tiles = configuration("conv", p.key, _tiles(p))
+    across = triton.cdiv(p.pixels, tiles["BLOCK_M"])
+    out = Output(p, across)
+    launch(conv_kernel, (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups), p.x, p.w, *out.pointers,
+           p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG,
+           PADDED=p.padded, ALIGNED=p.CG % tiles["BLOCK_C"] == 0, RUN=p.run, ACC=accumulator(p.x.dtype),
+           PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip
+    return out.results()
+
+
+def _tiles(p: Problem) -> dict[str, int]:
+    """The default, cut to the size of the problem, and halved while that leaves processors idle."""
+    tiles = dict(DEFAULTS[products(p.x.dtype)])
+    tiles["BLOCK_M"], tiles["BLOCK_K"] = side(p.pixels, tiles["BLOCK_M"]), side(p.KG, tiles["BLOCK_K"])
+    tiles["BLOCK_C"] = side(p.CG & -p.CG if p.CG >= 16 else p.w[:1].size, tiles["BLOCK_C"])
+    for name in ("BLOCK_K", "BLOCK_K", "BLOCK_M"):
+        programs = triton.cdiv(p.pixels, tiles["BLOCK_M"]) * triton.cdiv(p.KG, tiles["BLOCK_K"]) * p.geometry.groups
+        if programs < PROCESSORS and tiles[name] > 64:
+            tiles[name] //= 2
+    return tiles
+
+
+def static_cases() -> dict[str, Case]:
+    """Calls that cover every kernel of this file, for `python -m bench static`."""
+    import ml_dtypes
+    import numpy as np
+
+    float16, float32 = np.float16, np.float32
+    return {
+        "float16 128>256 k4 s2": static_case(float16, 128, 128, 256, 32, 4, 2, 1),
+        "float16 64>64 k3": static_case(float16, 16, 64, 64, 64, 3, 1, 1),
+        "float16 512>512 k3, few pixels": static_case(float16, 16, 512, 512, 4, 3, 1, 1),
+        "float16 100>256 k3": static_case(float16, 128, 100, 256, 32, 3, 1, 1),
+        "float16 3>64 k4 s2": static_case(float16, 128, 3, 64, 64, 4, 2, 1),
+        "float16 128>128 k1": static_case(float16, 128, 128, 128, 64, 1, 1, 0),
+        "float16 512>512 k3, 32 groups": static_case(float16, 16, 512, 512, 32, 3, 1, 1, groups=32),
+        "bfloat16 64>128 k4 s2, sums": static_case(ml_dtypes.bfloat16, 128, 64, 128, 32, 4, 2, 1, sums=True),
+        "float16 64>256 k3, shuffle": static_case(float16, 16, 64, 256, 32, 3, 1, 1, shuffle=2, activation="leaky_relu"),
+        "float32 128>256 k4 s2": static_case(float32, 128, 128, 256, 32, 4, 2, 1),
+        "float32 64>3 k9, tanh": static_case(float32, 16, 64, 3, 64, 9, 1, 4, activation="tanh"),
+        "tf32 128>256 k4 s2": static_case(float32, 128, 128, 256, 32, 4, 2, 1, precision="high"),
+        "float64 128>256 k4 s2": static_case(np.float64, 128, 128, 256, 32, 4, 2, 1),
+    }
