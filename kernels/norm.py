@@ -7,7 +7,8 @@ With the mean m and the variance v of x over `axes`, r = (v + eps)^(-1/2) and an
 
 means over `axes`, sums over the axes along which w and b are broadcast. x is read twice forward (statistics,
 then y = p x + q) and g and x twice backward (sums, then dx = p g + q x + s), with p, q and s much smaller
-than x. In layer norm, where they are not, they are outer products.
+than x. In layer norm, where they are not, they are outer products. Statistics and sums of float16 and bfloat16
+are float32, and so is everything on the way.
 
 On the host every pass goes block by block along the first axis, so that a block stays in the cache between
 ufuncs, and over threads; the blocks' sums are added in float64, in order. `np.einsum` does the sums, since it
@@ -23,13 +24,17 @@ import numpy as np
 
 from scratchgan.backend import on_host, xp
 from scratchgan.kernels.blocks import blocks, over
+from scratchgan.kernels.dispatch import kernel
+from scratchgan.kernels.means import wide
 
 SMALL = 1 << 13  # numbers below which the formulas as they stand take less time than blocks
 FAR = 10.0  # |mean| / deviation from which sums of x are taken after centring
 
 
+@kernel
 def moments(x, axes: tuple[int, ...]):
     """Mean and (biased) variance of x over `axes`, kept as axes of size 1."""
+    x = wide(x)
     if not _by_blocks(x):
         mean = _mean(x, axes)
         return mean, _mean(xp(x).square(x - mean), axes)
@@ -46,8 +51,24 @@ def moments(x, axes: tuple[int, ...]):
     return mean.astype(x.dtype), variance.astype(x.dtype)
 
 
+@kernel
+def moments_from_sums(sums, squares, count: int):
+    """Mean and (biased) variance of `count` numbers from the sums of them and of their squares, arrays of one shape.
+
+    Such sums come with a convolution (`conv_fused_nhwc`) without reading its result again. Where the mean is k times
+    the deviation, the variance has lost the digits of k^2.
+    """
+    m, count = xp(sums), max(1, count)
+    mean = sums.astype(m.float64) / count
+    variance = m.maximum(squares.astype(m.float64) / count - mean * mean, 0)
+    return mean.astype(sums.dtype), variance.astype(sums.dtype)
+
+
+@kernel
 def normalize(x, mean, rstd, weight, bias):
     """(x - mean) rstd weight + bias; weight and bias broadcast against x and may be None."""
+    if _half(x):
+        return normalize.reference(wide(x), mean, rstd, weight, bias).astype(x.dtype)
     if not _by_blocks(x):
         return _normalize(x, mean, rstd, weight, bias)
     if _by_rows(x, weight, mean):
@@ -58,8 +79,12 @@ def normalize(x, mean, rstd, weight, bias):
     return scale_shift(x, scale, shift if bias is None else shift + bias)
 
 
+@kernel
 def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
-    """(dx, sum of g, sum of g h), the sums to the shape of `weight`, or of the mean where there is none."""
+    """(dx, sum of g, sum of g h), the sums to the shape of `weight`, and None where there is none."""
+    if _half(x):
+        dx, *sums = normalize_vjp.reference(wide(g), wide(x), mean, rstd, weight, axes)
+        return dx.astype(x.dtype), *(s if weight is None else s.astype(weight.dtype) for s in sums)
     if not _by_blocks(x):
         return _vjp(g, x, mean, rstd, weight, axes)
     x, mean = _centred(x, mean, rstd)
@@ -72,12 +97,19 @@ def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
     mean_gw, mean_gwh = (_sum_to(_times(s, weight), mean.shape) / count for s in (sum_g, sum_gh))
     of_x = -rstd * rstd * mean_gwh
     dx = _combine([(g, _times(rstd, weight)), (x, of_x)], -rstd * mean_gw - mean * of_x)
-    return dx, *(s if weight is None else _sum_to(s, weight.shape) for s in (sum_g, sum_gh))
+    return dx, *(None if weight is None else _sum_to(s, weight.shape) for s in (sum_g, sum_gh))
 
 
+@kernel
 def scale_shift(x, scale, shift):
     """x scale + shift for a scale and shift that broadcast against x."""
+    if _half(x):
+        return (wide(x) * wide(scale) + wide(shift)).astype(x.dtype)
     return _combine([(x, scale)], shift) if _by_blocks(x) else x * scale + shift
+
+
+def _half(x) -> bool:
+    return x.dtype.name in ("float16", "bfloat16")
 
 
 def _by_blocks(x) -> bool:
@@ -98,7 +130,7 @@ def _vjp(g, x, mean, rstd, weight, axes):
     gw, gh = _times(g, weight), g * h
     gwh = _times(gh, weight)
     dx = rstd * (gw - _mean(gw, axes) - h * _mean(gwh, axes))
-    return dx, *(s if weight is None else _sum_to(s, weight.shape) for s in (g, gh))
+    return dx, *(None if weight is None else _sum_to(s, weight.shape) for s in (g, gh))
 
 
 def _times(a, weight):

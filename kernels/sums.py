@@ -20,12 +20,14 @@ from itertools import groupby
 import numpy as np
 
 from scratchgan.backend import on_host, parallel
+from scratchgan.kernels.dispatch import kernel
 
 LARGE = 1 << 16  # numbers from which on this is faster than NumPy's sum
 PIECE = 1 << 10
 BY_BLAS = (np.float32, np.float64)
 
 
+@kernel
 def total(x, axis: tuple[int, ...], keepdims: bool = False):
     """x.sum(axis=axis, keepdims=keepdims)."""
     if on_host(x) and x.size >= LARGE and x.dtype.type in BY_BLAS and axis:

@@ -61,7 +61,8 @@ def test_data_far_from_zero_keeps_its_digits(axes, weight, offset, images):
     def run(x, g, w):
         mean, variance = norm.moments(x, axes)
         rstd = (variance + x.dtype.type(1e-5)) ** -0.5
-        return [norm.normalize(x, mean, rstd, w, None), *norm.normalize_vjp(g, x, mean, rstd, w, axes)]
+        found = norm.normalize(x, mean, rstd, w, None), *norm.normalize_vjp(g, x, mean, rstd, w, axes)
+        return [a for a in found if a is not None]
 
     narrow, wide = (
         run(x, g, w),

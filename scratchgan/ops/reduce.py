@@ -49,6 +49,7 @@ def var(x, *, axis, keepdims, correction):
     """sum (x - mean)^2 / (n - correction)."""
     if on_host(x) and x.size >= LARGE and x.dtype.kind == "f":
         biased = moments(x, axis)[1] * (_count(x.shape, axis) * _var_weight(x.shape, axis, correction))
+        biased = biased.astype(x.dtype, copy=False)  # those of float16 are float32
         return biased if keepdims else biased.squeeze(axis)
     centred = x - x.mean(axis=axis, keepdims=True)
     return (centred * centred).sum(axis=axis, keepdims=keepdims) * _var_weight(x.shape, axis, correction)
