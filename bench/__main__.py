@@ -16,9 +16,9 @@ TITLES = {
     "steps": "training step",
     "metrics": "metric of 10,000 real and 10,000 generated samples",
 }
-OWN_TABLES = ["memory", "logging", "kernels", "static", "critic", "upscaling", "training"]  # measure(only), show, save
+OWN_TABLES = ["memory", "logging", "kernels", "static", "tune", "critic", "upscaling", "training"]  # measure(only), show, save
 ON_DEVICES = {"kernels"}  # measure and save take the device too
-LONG = {"critic", "upscaling", "training"}  # train for minutes to hours: only where they are named
+LONG = {"critic", "upscaling", "training", "tune"}  # train for minutes to hours: only where they are named
 
 
 def main() -> int:

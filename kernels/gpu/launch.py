@@ -54,6 +54,7 @@ class Launch:
 
 _noted: list[Launch] | None = None  # a list inside of `compiling`
 _trial: dict[str, Any] = {}  # constants that `trying` imposes
+_asked: dict[tuple[str, str], dict[str, Any]] | None = None  # a dict inside of `asked`
 
 
 def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
@@ -131,7 +132,9 @@ def dot_precision() -> str:
 def configuration(name: str, key: str, default: dict[str, Any]) -> dict[str, Any]:
     """The tile sizes and warps with which kernel `name` runs shapes like `key`: as tuned on this GPU, or `default`."""
     trial = {constant: value for constant, value in _trial.items() if constant in default}
-    return {**default, **_tuned(_gpu_name()).get(name, {}).get(key, {}), **trial}
+    if _asked is not None:
+        _asked[name, key] = default
+    return {**default, **_tuned(tuned_path()).get(name, {}).get(key, {}), **trial}
 
 
 @contextlib.contextmanager
@@ -145,20 +148,32 @@ def trying(**constants) -> Iterator[None]:
         _trial = before
 
 
+@contextlib.contextmanager
+def asked() -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
+    """Yields a dict that gathers {(name, key): default} of the configurations asked for inside of the block."""
+    global _asked
+    before, _asked = _asked, {}
+    try:
+        yield _asked
+    finally:
+        _asked = before
+
+
+def tuned_path() -> Path:
+    """Where the configurations that were tuned on the present GPU are kept; none are for a GPU that is not there."""
+    return TUNED / f"{'none' if _noted is not None or dispatch.interpreting() else _gpu_name()}.json"
+
+
 @functools.cache
-def _tuned(gpu: str) -> dict[str, dict[str, dict[str, Any]]]:
-    path = TUNED / f"{re.sub(r'[^A-Za-z0-9]+', '_', gpu)}.json"
+def _tuned(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _gpu_name() -> str:
-    return "none" if _noted is not None or dispatch.interpreting() else _device_name()
-
-
 @functools.cache
-def _device_name() -> str:
+def _gpu_name() -> str:
     cupy = module_of("cuda")
-    return cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
+    name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
+    return re.sub(r"[^A-Za-z0-9]+", "_", name)
 
 
 # Devices
