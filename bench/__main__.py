@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-from bench import timing
+from bench import cuda, timing
 from scratchgan import backend
 from scratchgan.errors import UserError
 
@@ -17,8 +17,8 @@ TITLES = {
     "metrics": "metric of 10,000 real and 10,000 generated samples",
 }
 OWN_TABLES = ["memory", "logging", "kernels", "static", "tune", "critic", "upscaling", "training"]  # measure(only), show, save
-ON_DEVICES = {"kernels"}  # measure and save take the device too
-LONG = {"critic", "upscaling", "training", "tune"}  # train for minutes to hours: only where they are named
+DEVICES = {"kernels": "cuda", "steps": "cpu"}  # where these run if --device doesn't say
+ONLY_NAMED = {"static", "tune", "critic", "upscaling", "training"}  # write baselines, or run for minutes to hours
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
         "tables",
         nargs="*",
         metavar="TABLE",
-        help=f"{', '.join([*TITLES, *OWN_TABLES])} (default: all but {', '.join(sorted(LONG))})",
+        help=f"{', '.join([*TITLES, *OWN_TABLES])} (default: all but {', '.join(sorted(ONLY_NAMED))})",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds; nothing is written to bench/results"
@@ -36,25 +36,31 @@ def main() -> int:
         "--only", default="", metavar="WORD", help="only rows whose name contains WORD; nothing is written"
     )
     parser.add_argument(
-        "--device", default="cuda", choices=["cuda", "cpu"], help="where `kernels` runs (default: cuda)"
+        "--device", choices=["cuda", "cpu"], help="of the tables kernels (default: cuda) and steps (default: cpu)"
     )
     args = parser.parse_args()
     known = [*TITLES, *OWN_TABLES]
-    tables = args.tables or [table for table in known if table not in LONG]
+    tables = args.tables or [table for table in known if table not in ONLY_NAMED]
     unknown = [t for t in tables if t not in known]
     if unknown:
         parser.error(f"table {unknown[0]!r} is unknown: expected some of {', '.join(known)}")
     timing.same_threads()
     for key, value in timing.environment().items():
         print(f"{key:>8}: {value}")
-    if args.device == "cuda" and ON_DEVICES & {*tables} and not _gpu_there():
-        tables = [table for table in tables if table not in ON_DEVICES]
-        if not tables:
-            parser.error("this machine has no CUDA device: --device cpu times the references instead")
-        print("without a CUDA device (--device cpu times the references): left out", *ON_DEVICES)
     for table in tables:
-        _run(table, args)
+        if device_of(table, args) == "cuda" and not _gpu_there():
+            message = f"{table}: this machine has no CUDA device; --device cpu runs it here"
+            if args.tables:
+                parser.error(message)
+            print(message)
+        else:
+            _run(table, args)
     return 0
+
+
+def device_of(table: str, args: argparse.Namespace) -> str:
+    """Where a table runs."""
+    return args.device or DEVICES[table] if table in DEVICES else "cuda" if table == "tune" else "cpu"
 
 
 def _gpu_there() -> bool:
@@ -67,19 +73,21 @@ def _gpu_there() -> bool:
 
 def _run(table: str, args: argparse.Namespace) -> None:
     module = importlib.import_module(f"bench.{table}")
-    on_device = {"device": args.device} if table in ON_DEVICES else {}
+    device = {"device": device_of(table, args)} if table in DEVICES else {}
     if table in OWN_TABLES:
-        rows = module.measure(args.only, **on_device)
+        rows = module.measure(args.only, **device)
         module.show(rows)
 
         def write(rows):
-            return module.save(rows, **on_device)
+            return module.save(rows, **device)
     else:
-        rows = module.measure(timing.QUICK if args.quick else timing.FULL, args.only)
+        rows = module.measure(timing.QUICK if args.quick else timing.FULL, args.only, **device)
         other = "published" if table == "metrics" else "torch"
         timing.show(TITLES[table], rows, other)
 
         def write(rows):
+            if "cuda" in device.values():
+                return timing.save_rows(f"{table}_cuda", rows, other, cuda.environment())
             return timing.save_rows(table, rows, other)
 
     if rows and not args.quick and not args.only:

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as TF
+
+from bench import cuda, timing
+from bench.cuda import Times
+from scratchgan import backend
 from scratchgan.kernels import bias_act as bias_act_kernels
 from scratchgan.kernels import conv as conv_kernels
 from scratchgan.kernels import dispatch
 from scratchgan.kernels import norm as norm_kernels
 from scratchgan.kernels import upfirdn2d as upfirdn2d_kernels
-
-from bench import cuda, timing
-from bench.cuda import Times
-from scratchgan import backend
 
 SEED = 0
 TOLERANCES = {"float32": 2e-3, "float16": 2e-2}  # of the largest number: float32 is TF32 on the GPU

@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 import triton
+
 from scratchgan.kernels.gpu import launch
 
 BASELINES = Path(__file__).with_name("results")

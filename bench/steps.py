@@ -4,6 +4,9 @@ A step is everything that `step` does: noise, the updates of D and G, the averag
 that it reports. PyTorch's side is tests/reference, the loop as it is usually written; the rows "D frozen"
 give PyTorch the advantage of switching D's gradients off while G learns, which scratchgan's
 `backward(inputs=...)` amounts to.
+
+With `--device cuda` ours runs on CuPy and Triton, and PyTorch's rows come twice: eager, and with its networks
+under torch.compile. Both sides read their losses at the end of a step, which waits for the GPU.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from bench.timing import Budget, Row, compare
 from scratchgan.data import Spec
@@ -31,11 +35,12 @@ class Workload:
     settings: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)  # of the reference
 
-    def twins(self, **more) -> Twins:
+    def twins(self, device: str = "cpu", **more) -> Twins:
         return twins(
             self.gan,
             self.spec,
             dtype=np.float32,
+            device=device,
             options=self.options,
             **{"batch_size": BATCH, **self.settings, **more},
         )
@@ -66,6 +71,14 @@ WORKLOADS = [
     Workload("stylegan2 32x32x1", "stylegan2", GREY),
     Workload("wgan_gp MLP points", "wgan_gp", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
 ]
+PAPER = {"g_width": 64, "d_width": 64, "max_width": 512, "latent": 512, "mapping_layers": 8, "batch_size": 8}
+ON_GPU = [  # at sizes of the papers
+    Workload("gan MLP 28x28x1", "gan", Spec((1, 28, 28), *IMAGE), {"batch_size": 128}),
+    Workload("dcgan 64x64x3", "dcgan", COLOUR, {**WIDE, "batch_size": 128}),
+    Workload("wgan_gp 32x32x1", "wgan_gp", GREY, WIDE),
+    Workload("srgan 4x to 96x96x3", "srgan", Spec((3, 96, 96), *IMAGE), {"batch_size": 16, "pretrain_steps": 0}),
+    Workload("stylegan2 256x256x3", "stylegan2", Spec((3, 256, 256), *IMAGE), {"size": 256, **PAPER}),
+]
 
 
 def stepping(workload: Workload, pair: Twins) -> tuple:
@@ -75,12 +88,12 @@ def stepping(workload: Workload, pair: Twins) -> tuple:
     return (lambda: pair.ours.step(ours)), (lambda: pair.theirs.step(theirs))
 
 
-def check(workload: Workload) -> None:
+def check(workload: Workload, device: str = "cpu") -> None:
     """The first steps on the same noise report the same losses (tests/test_training_steps.py compares every
     weight, in float64).
     """
     off = {"d_dropout": 0.0} if workload.gan == "gan" else {}
-    ours, theirs = stepping(workload, workload.twins(replay=True, **off))
+    ours, theirs = stepping(workload, workload.twins(device, replay=True, **off))
     for tolerance in TOLERANCES:
         found, expected = ours(), theirs()
         for key in expected:
@@ -88,11 +101,21 @@ def check(workload: Workload) -> None:
                 raise AssertionError(f"{workload.name}: {key} is {found[key]}, PyTorch's {expected[key]}")
 
 
-def measure(budget: Budget, only: str = "") -> list[Row]:
+def measure(budget: Budget, only: str = "", device: str = "cpu") -> list[Row]:
     """Milliseconds of a step."""
-    rows = []
-    for workload in WORKLOADS:
-        if only in workload.name:
-            check(workload)
-            rows.append(compare(workload.name, *stepping(workload, workload.twins(replay=False)), budget))
+    with torch.device(device):
+        return [row for workload in (WORKLOADS if device == "cpu" else ON_GPU) if only in workload.name
+                for row in rows_of(workload, budget, device)]  # fmt: skip
+
+
+def rows_of(workload: Workload, budget: Budget, device: str) -> list[Row]:
+    """One workload against PyTorch eager and, on a GPU, compiled."""
+    check(workload, device)
+    rows = [compare(workload.name, *stepping(workload, workload.twins(device, replay=False)), budget)]
+    if device != "cpu":
+        pair = workload.twins(device, replay=False)
+        for part in pair.theirs.parts().values():
+            if isinstance(part, torch.nn.Module):
+                part.compile()
+        rows.append(compare(f"{workload.name}, torch.compile", *stepping(workload, pair), budget))
     return rows

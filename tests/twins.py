@@ -62,7 +62,7 @@ class Replayed(Draws):
             raise AssertionError(f"PyTorch draws {stream} once more than scratchgan did")
         draw = self.streams.drawn[stream].popleft()
         assert draw.size == math.prod(shape), f"{stream}: {shape} wanted, {draw.shape} was drawn"
-        return torch.from_numpy(draw.reshape(shape))
+        return torch.from_numpy(draw.reshape(shape)).to(torch.get_default_device())
 
     def normal(self, stream: str, *shape: int) -> torch.Tensor:
         return self._next(stream, shape).to(self.dtype)
@@ -115,7 +115,7 @@ def twins(
     **settings,
 ) -> Twins:
     """Both sides with scratchgan's initial weights. `replay` hands scratchgan's noise to PyTorch, which else
-    draws its own. `options` go to the reference alone.
+    draws its own. `options` go to the reference alone. `device` is ours; PyTorch's is its default device.
     """
     streams = RecordingStreams(1)
     config = gans.configure(name, **settings)
@@ -149,5 +149,6 @@ def batches(spec: Spec, size: int, dtype=np.float64, seed: int = 0) -> Iterator[
 
 
 def for_torch(batch: tuple) -> tuple:
-    """A batch as the references take it."""
-    return tuple(None if part is None else torch.from_numpy(part) for part in batch)
+    """A batch as the references take it, on PyTorch's default device."""
+    device = torch.get_default_device()
+    return tuple(None if part is None else torch.from_numpy(part).to(device) for part in batch)
