@@ -41,10 +41,13 @@ from scratchgan.kernels.gpu.digits import (
 )  # fmt: skip
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, launch
 from scratchgan.kernels.gpu.memory import demand, empty
-from scratchgan.kernels.gpu.sums import Plan, sums
+from scratchgan.kernels.gpu.sums import SMALL, Plan, sums
 from scratchgan.kernels.means import accumulated
 
-PLANES = {"BLOCK": 4096, "WIDTH": 256, "num_warps": 4}  # of the kernels that write an array as large as x
+PLANES = {  # of the kernels that write an array as large as x
+    "large": {"BLOCK": 4096, "WIDTH": 256, "num_warps": 4},
+    "small": {"BLOCK": 1024, "WIDTH": 256, "num_warps": 4},
+}
 CONFIGURATIONS = [
     {"BLOCK": block, "WIDTH": width, "num_warps": warps}
     for block, warps in ((1024, 2), (2048, 4), (4096, 4), (4096, 8), (8192, 8))
@@ -237,7 +240,8 @@ def _planes(name: str, kernel, x, mean, affine, arguments: tuple, **constants) -
     """Launch `kernel` on the tiles of x's planes."""
     sizes, (mean_on, w_on) = for_planes(x.shape, mean, affine)
     D0, D1, D2, D3 = sizes
-    tiles = configuration(name, "", PLANES)
+    key = "small" if x.size <= SMALL else "large"
+    tiles = configuration(name, key, PLANES[key])
     height, width = tile(D1, D2 * D3, tiles["BLOCK"], tiles["WIDTH"])
     launch(kernel, (D0 * triton.cdiv(D1, height) * triton.cdiv(D2 * D3, width),), *arguments, sizes, MEAN_ON=mean_on,
            W_ON=w_on, ACC=accumulator(x.dtype), BLOCK_M=height, BLOCK_N=width, num_warps=tiles["num_warps"],

@@ -39,12 +39,16 @@ DEFAULTS = {  # by what is summed over; WIDTH: the tile's numbers along its cont
     "outer": {"BLOCK": 2048, "WIDTH": 64, "PROGRAMS": 1024, "num_warps": 4},
     "inner": {"BLOCK": 2048, "WIDTH": 2048, "PROGRAMS": 1024, "num_warps": 4},
     "both": {"BLOCK": 2048, "WIDTH": 256, "PROGRAMS": 1024, "num_warps": 4},
+    "outer small": {"BLOCK": 512, "WIDTH": 16, "PROGRAMS": 1024, "num_warps": 4},
+    "inner small": {"BLOCK": 512, "WIDTH": 512, "PROGRAMS": 1024, "num_warps": 4},
+    "both small": {"BLOCK": 512, "WIDTH": 64, "PROGRAMS": 1024, "num_warps": 4},
     "chunks": {"BLOCK": 2048, "WIDTH": 8, "PROGRAMS": 1, "num_warps": 4},
 }
+SMALL = 1 << 20  # numbers up to which the programs are too few for all processors, unless their tiles are small
 CONFIGURATIONS = [
     {"BLOCK": block, "WIDTH": width, "PROGRAMS": programs, "num_warps": warps}
-    for block, warps in ((1024, 4), (2048, 4), (4096, 8))
-    for width in (32, 64, 256, 2048)
+    for block, warps in ((512, 4), (1024, 4), (2048, 4), (4096, 8))
+    for width in (16, 32, 64, 256, 2048)
     for programs in (512, 1024, 2048)
 ]
 
@@ -97,7 +101,8 @@ class Plan:
         K0, R0, K1, R1 = sizes
         self.sizes, self.reduced = sizes, reduced(sizes)
         self.K, self.R = K0 * K1, R0 * R1
-        tiles: dict[str, Any] = configuration(name, key or self.reduced, DEFAULTS[key or self.reduced])
+        key = key or self.reduced + (" small" if x.size <= SMALL else "")
+        tiles: dict[str, Any] = configuration(name, key, DEFAULTS[key])
         self.warps = tiles["num_warps"]
         if self.reduced == "outer":
             self.block_r, self.block_k = tile(self.R, K1, tiles["BLOCK"], tiles["WIDTH"])
