@@ -28,8 +28,8 @@ def geometry(size, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), group
 CASES = {
     "DCGAN, k4 s2": (geometry((8, 8), (4, 4), (2, 2), (1, 1)), 2, 5, 16),
     "DCGAN's first layer": (geometry((4, 4), (4, 4)), 3, 17, 20),
-    "to RGB, k3": (geometry((6, 5), (3, 3), (1, 1), (1, 1)), 2, 3, 32),
-    "from RGB, k3": (geometry((6, 5), (3, 3), (1, 1), (1, 1)), 2, 18, 3),
+    "x in RGB, k3": (geometry((6, 5), (3, 3), (1, 1), (1, 1)), 2, 3, 32),
+    "g in RGB, k3": (geometry((6, 5), (3, 3), (1, 1), (1, 1)), 2, 18, 3),
     "one logit of 4 x 4": (geometry((4, 4), (4, 4)), 2, 16, 1),
     "k5 s2, odd size": (geometry((9, 7), (5, 5), (2, 2), (2, 2)), 1, 4, 16),
     "k9": (geometry((6, 5), (9, 9), (1, 1), (4, 4)), 1, 3, 16),
