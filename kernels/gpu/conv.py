@@ -34,7 +34,7 @@ import triton.language as tl
 
 from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.conv_epilogue import Epilogue
-from scratchgan.kernels.gpu.axis import PROCESSORS, axes, products, side, within
+from scratchgan.kernels.gpu.axis import PROCESSORS, axes, products, side, whole, within
 from scratchgan.kernels.gpu.epilogue import Output, Problem, channels, finish, problem, static_case
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_precision, launch
 
@@ -53,7 +53,7 @@ CONFIGURATIONS = [
 
 
 @triton.jit
-def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, KG,
+def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, KG, length,
                 ROWS: tl.constexpr, COLUMNS: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
                 PADDED: tl.constexpr, ALIGNED: tl.constexpr, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr,
                 GAIN: tl.constexpr, SHUFFLE: tl.constexpr, RUN: tl.constexpr, ACC: tl.constexpr,
@@ -72,7 +72,7 @@ def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, K
     LENGTH: tl.constexpr = ROWS.taps * COLUMNS.taps * CG
     row_of_w = (group * KG + repeated) * LENGTH
     acc = tl.zeros((BLOCK_M, BLOCK_K), ACC)
-    for start in range(0, LENGTH, BLOCK_C):
+    for start in range(0, length, BLOCK_C):  # of LENGTH, but no constant, or short loops would be unrolled
         i = tl.arange(0, BLOCK_C)
         if ALIGNED:
             r, s = start // CG // COLUMNS.taps * ROWS.dilation, start // CG % COLUMNS.taps * COLUMNS.dilation
@@ -112,7 +112,7 @@ def by_pointers(p: Problem):
     across = triton.cdiv(p.pixels, tiles["BLOCK_M"])
     out = Output(p, across)
     launch(conv_kernel, (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups), p.x, p.w, *out.pointers,
-           p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG,
+           p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG, p.length, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG,
            PADDED=p.padded, ALIGNED=p.CG % tiles["BLOCK_C"] == 0, RUN=p.run, ACC=accumulator(p.x.dtype),
            PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip
     return out.results()
@@ -122,7 +122,8 @@ def _tiles(p: Problem) -> dict[str, int]:
     """The default, cut to the size of the problem, and halved while that leaves processors idle."""
     tiles = dict(DEFAULTS[products(p.x.dtype)])
     tiles["BLOCK_M"], tiles["BLOCK_K"] = side(p.pixels, tiles["BLOCK_M"]), side(p.KG, tiles["BLOCK_K"])
-    tiles["BLOCK_C"] = side(p.CG & -p.CG if p.CG >= 16 else p.w[:1].size, tiles["BLOCK_C"])
+    aligned = whole(p.CG) >= 16
+    tiles["BLOCK_C"] = min(tiles["BLOCK_C"], whole(p.CG) if aligned else 16 if p.length <= 64 else 32)
     for name in ("BLOCK_K", "BLOCK_K", "BLOCK_M"):
         programs = triton.cdiv(p.pixels, tiles["BLOCK_M"]) * triton.cdiv(p.KG, tiles["BLOCK_K"]) * p.geometry.groups
         if programs < PROCESSORS and tiles[name] > 64:

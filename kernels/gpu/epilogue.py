@@ -27,12 +27,10 @@ from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.conv_epilogue import Epilogue
 from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.activation import activate
-from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, launch
+from scratchgan.kernels.gpu.launch import Case
 from scratchgan.kernels.gpu.memory import LARGEST, demand, demand_alike, empty
 from scratchgan.kernels.gpu.prepack import krsc
-
-DEFAULT = {"BLOCK_T": 512, "BLOCK": 8, "num_warps": 8}
-
+from scratchgan.kernels.gpu.sums import sums
 
 @triton.jit
 def channels(t, KG, RUN: tl.constexpr):
@@ -66,18 +64,6 @@ def finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, inside_m, k, inside_k, K, P, Q
     tl.store(Y + target, y.to(Y.dtype.element_ty), mask=inside)
 
 
-@triton.jit
-def add_up_kernel(PARTS, SUMS, tiles, size, ACC: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK: tl.constexpr):
-    """Sums over the first axis of PARTS (tiles, size): BLOCK of them, BLOCK_T rows at a time."""
-    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    acc = tl.zeros((BLOCK_T, BLOCK), ACC)
-    for first in range(0, tiles, BLOCK_T):
-        row = first + tl.arange(0, BLOCK_T)
-        inside = (row < tiles)[:, None] & (column < size)[None, :]
-        acc += tl.load(PARTS + row[:, None] * size + column[None, :], mask=inside, other=0.0)
-    tl.store(SUMS + column, tl.sum(acc, 0), mask=column < size)
-
-
 class Problem(NamedTuple):
     """One call of the forward convolution, with x contiguous and w packed as (K, R, S, C / groups)."""
 
@@ -108,6 +94,11 @@ class Problem(NamedTuple):
     def KG(self) -> int:
         """Channels of y in each group."""
         return self.K // self.geometry.groups
+
+    @property
+    def length(self) -> int:
+        """How many products a result adds up: R S C."""
+        return math.prod(self.w.shape[1:])
 
     @property
     def padded(self) -> bool:
@@ -165,19 +156,9 @@ class Output:
         """What the launcher returns."""
         if self.parts is None:
             return self.y
-        sums = add_up(self.parts)
-        K = len(sums) // 2
-        return self.y, sums[:K], sums[K:]
-
-
-def add_up(parts):
-    """The sums over the first axis of parts (tiles, size), the same bits every time."""
-    tiles, size = parts.shape
-    sums = empty(parts, (size,))
-    blocks = configuration("add_up", f"{tiles} {size}", DEFAULT)
-    launch(add_up_kernel, (triton.cdiv(size, blocks["BLOCK"]),), parts, sums, tiles, size,
-           ACC=accumulator(parts.dtype), **blocks)  # fmt: skip
-    return sums
+        both = sums(self.parts, [False, True], key="chunks")[0]
+        K = len(both) // 2
+        return self.y, both[:K], both[K:]
 
 
 def wide(dtype) -> str:

@@ -18,7 +18,7 @@ from scratchgan.kernels.gpu import conv as gpu
 from scratchgan.kernels.gpu import launch
 from tests.kernels.harness import ON, check, compare, draw, run
 
-SMALL = {"BLOCK_M": 16, "BLOCK_K": 16, "BLOCK_C": 16, "BLOCK_T": 2}  # so that small problems take many tiles
+SMALL = {"BLOCK_M": 16, "BLOCK_K": 16, "BLOCK_C": 16}  # so that small problems take many tiles
 
 
 def geometry(size, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1) -> Geometry:
@@ -30,11 +30,11 @@ def geometry(size, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), group
 
 # name: geometry, N, C, K
 CASES = {
-    "DCGAN's D, k4 s2": (geometry((8, 8), (4, 4), (2, 2), (1, 1)), 3, 16, 20),
+    "DCGAN's D, k4 s2": (geometry((8, 8), (4, 4), (2, 2), (1, 1)), 2, 16, 20),
     "DCGAN's D, RGB": (geometry((8, 8), (4, 4), (2, 2), (1, 1)), 2, 3, 17),
     "DCGAN's D, logit": (geometry((4, 4), (4, 4)), 3, 32, 1),
     "PatchGAN's logits, k4": (geometry((5, 5), (4, 4), (1, 1), (1, 1)), 1, 32, 1),
-    "ResNet, k3": (geometry((7, 5), (3, 3), (1, 1), (1, 1)), 2, 48, 18),
+    "ResNet, k3": (geometry((5, 4), (3, 3), (1, 1), (1, 1)), 2, 32, 18),
     "1 x 1": (geometry((5, 4), (1, 1)), 2, 37, 19),
     "1 x 1 s2": (geometry((5, 4), (1, 1), (2, 2)), 2, 16, 16),
     "SRGAN, k9 of RGB": (geometry((6, 5), (9, 9), (1, 1), (4, 4)), 1, 3, 5),
@@ -47,7 +47,7 @@ CASES = {
     "two groups": (geometry((5, 4), (3, 3), (2, 1), (1, 1), groups=2), 2, 32, 36),
     "five groups, few channels": (geometry((5, 4), (3, 3), (1, 1), (1, 1), groups=5), 2, 10, 15),
     "depthwise": (geometry((5, 4), (3, 3), (1, 1), (1, 1), groups=7), 2, 7, 7),
-    "no images": (geometry((4, 4), (3, 3)), 0, 4, 3),
+    "no images": (geometry((4, 4), (3, 3)), 0, 4, 4),
     "one pixel": (geometry((1, 1), (1, 1)), 1, 1, 1),
 }
 
@@ -89,3 +89,106 @@ def test_the_reference_is_torch_s(case):
     x, w = factors(case, np.float64)
     expected = TF.conv2d(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(w), None, *form[3:])
     np.testing.assert_allclose(conv_nhwc(x, w, form), expected.permute(0, 2, 3, 1), rtol=1e-12, atol=1e-12)
+
+
+EPILOGUES = {
+    "bias": {"bias": True},
+    "sums": {"bias": True, "sums": True},
+    "residual": {"bias": True, "residual": True, "activation": "relu", "gain": 0.7},
+    "shuffle": {"bias": True, "shuffle": 2, "activation": "leaky_relu", "slope": 0.2},
+    "everything": {"bias": True, "residual": True, "sums": True, "shuffle": 2, "activation": "tanh", "gain": 1.4},
+}
+
+
+def with_epilogue(case, dtype, bias=False, residual=False, **settings):
+    """Arguments of `fused`; bias and residual say whether there are any."""
+    form, N, _, K = case
+    x, w = factors(case, dtype)
+    arrays = (draw((K,), np.float32, 2) if bias else None, draw((N, *form.out, K), dtype, 3) if residual else None)
+    return (x, w / np.sqrt(terms(case)).astype(dtype), *arrays), {"form": form, **settings}
+
+
+@pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("name", ["DCGAN's D, k4 s2", "two groups", "no images"])
+@pytest.mark.parametrize("epilogue", EPILOGUES.values(), ids=EPILOGUES)
+def test_what_follows(on, name, epilogue):
+    form, N, C, K = CASES[name]
+    case = form, N, C, K - K % (4 * form.groups)
+    with launch.trying(**SMALL):
+        args, settings = with_epilogue(case, np.float32, **epilogue)
+        check(on, fused, *args, **settings, reduction=terms(case) + N * form.out[0] * form.out[1])
+
+
+@pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_types_and_activations(on, dtype, activation):
+    case = CASES["ResNet, k3"]
+    args, settings = with_epilogue(case, dtype, bias=True, sums=True, activation=activation, slope=0.1, gain=2**0.5)
+    y, total, squares = run(on, fused, *args, **settings)
+    assert y.dtype == dtype and total.dtype == squares.dtype == (np.float64 if dtype == np.float64 else np.float32)
+    check(on, fused, *args, **settings, reduction=terms(case) * 70)
+
+
+@pytest.mark.parametrize("on", ON)
+def test_a_shuffle_across_groups(on):
+    case = geometry((4, 3), (3, 3), (1, 1), (1, 1), groups=2), 2, 32, 36  # 2^2 does not divide 18
+    args, settings = with_epilogue(case, np.float32, bias=True, residual=True, shuffle=2)
+    check(on, fused, *args, **settings, reduction=terms(case))
+
+
+def test_the_reference_s_epilogue_is_torch_s():
+    (x, w, b, _), settings = with_epilogue(CASES["ResNet, k3"][:3] + (12,), np.float64, bias=True)
+    shuffled, total, squares = fused(x, w, b, **settings, sums=True, shuffle=2, activation="leaky_relu", slope=0.3)
+    z = TF.conv2d(*(torch.from_numpy(a) for a in (x.transpose(0, 3, 1, 2), w, b.astype(x.dtype))), padding=1)
+    expected = TF.pixel_shuffle(TF.leaky_relu(z, 0.3), 2).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(shuffled, expected, rtol=1e-6)
+    np.testing.assert_allclose(total, z.sum((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(squares, z.square().sum((0, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("on", ON)
+def test_sums_are_the_same_bits_every_time(on):
+    args, settings = with_epilogue(CASES["ResNet, k3"], np.float32, sums=True)
+    first, second = (run(on, fused, *args, **settings) for _ in range(2))
+    assert all((a == b).all() for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize("on", ON)
+def test_any_memory(on):
+    form, N, C, K = CASES["DCGAN's D, k4 s2"]
+    x, w = draw((2 * N, 8, 8, C), np.float32, 0, (0, 3, 1, 2))[::2, ::-1], draw((K, C, 4, 4), np.float32, 1)
+    for weights in (w, draw(w.shape, np.float32, 1, (0, 2, 3, 1)), draw(w.shape, np.float32, 1, (1, 2, 3, 0)), w[:, :, ::-1]):
+        check(on, conv_nhwc, x, weights, geometry=form, reduction=terms(CASES["DCGAN's D, k4 s2"]))
+
+
+@pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("name", ["ResNet, k3", "k7, 2 channels", "two groups"])
+def test_an_infinite_number_reaches_its_windows_alone(on, name):
+    x, w = factors(CASES[name], np.float32)
+    x[0, 1, 2, 1] = np.inf
+    with np.errstate(invalid="ignore"), implementation("ref"):
+        expected = conv_nhwc(x, w, CASES[name][0])
+    with np.errstate(invalid="ignore"):
+        found = run(on, conv_nhwc, x, w, geometry=CASES[name][0])
+    assert (np.isfinite(found) == np.isfinite(expected)).all() and not np.isfinite(expected).all()
+
+
+@pytest.mark.parametrize("on", ON)
+def test_tf32_where_it_is_allowed(on):
+    x, w = factors(CASES["ResNet, k3"], np.float32)
+    before = float32_matmul_precision()
+    set_float32_matmul_precision("high")
+    try:
+        check(on, conv_nhwc, x, w, geometry=CASES["ResNet, k3"][0], reduction=terms(CASES["ResNet, k3"]), dtype=np.float16)
+    finally:
+        set_float32_matmul_precision(before)
+
+
+def test_what_is_not_covered_is_said():
+    form = geometry((1, 1), (1, 1))
+    x, w = np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1))
+    for arguments, reason in (((x, w, form, Epilogue(activation="swish")), "activation 'swish'"),
+                              ((x, w.astype(np.float32), form, Epilogue()), "expected one dtype")):  # fmt: skip
+        with implementation("triton"), pytest.raises(UserError, match=reason):
+            conv_fused_nhwc(*arguments)
