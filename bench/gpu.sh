@@ -19,7 +19,7 @@ python - > "$out/machine.txt" << 'MACHINE'
 from scratchgan import inventory
 print("\n".join(inventory.machine()))
 MACHINE
-run tests 170 python -m pytest -m gpu -q -x --maxfail=20 tests/kernels
+run tests 170 python -m pytest -m gpu -q --maxfail=20 tests/kernels
 SCRATCHGAN_TUNE_SECONDS=100 run tune 130 python -m bench tune
 run kernels 150 python -m bench kernels
 run steps 110 python -m bench steps --device cuda --quick

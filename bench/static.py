@@ -165,14 +165,15 @@ def save(reports: dict[int, dict[str, dict[str, int]]]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Print the figures of the cases that contain a word; without one, what got worse since the baselines (1 if any)."""
+    """With sm_90 or sm_80, print what got worse since its baseline (1 if any did); else the cases that contain a word."""
     os.environ.pop("TRITON_INTERPRET", None)
-    if words:
-        show(measure(words[0]))
-        return 0
-    lines = [f"sm_{c}: {line}" for c in CAPABILITIES for line in faults(report(c), baseline(c))]
-    print("\n".join(lines) or f"as good as the baselines: {len(families())} files of kernels")
-    return int(bool(lines))
+    for capability in CAPABILITIES:
+        if words == [f"sm_{capability}"]:
+            lines = faults(report(capability), baseline(capability))
+            print("\n".join(lines) or f"as good as the baseline: {len(families())} files of kernels")
+            return int(bool(lines))
+    show(measure(" ".join(words)))
+    return 0
 
 
 if __name__ == "__main__":
