@@ -12,7 +12,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 from scratchgan.kernels.conv import Geometry
-from scratchgan.kernels.gpu.launch import dot_precision
+from scratchgan.kernels.gpu.launch import Argument, dot_precision
 
 PROCESSORS = 132  # multiprocessors of an H200: fewer programs leave some of them idle
 
@@ -51,6 +51,11 @@ def within(i, size):
     return i.to(tl.uint32) < tl.cast(size, tl.uint32)
 
 
+def fetched(*arrays) -> bool:
+    """Whether Hopper's copy engine can fetch these contiguous arrays: all steps in memory are of whole 16 bytes."""
+    return all(a.size and Argument(a).data_ptr() % 16 == 0 and a.shape[-1] * a.itemsize % 16 == 0 for a in arrays)
+
+
 def products(dtype) -> str:
     """How products of `dtype` are taken: "half", "tf32", "ieee" or "double"."""
     if dtype.itemsize == 2:
@@ -66,3 +71,10 @@ def side(size: int, most: int) -> int:
 def whole(size: int) -> int:
     """The largest power of two that divides `size`: steps as long end where it ends."""
     return size & -size
+
+
+def key(x, g, rows: Axis, columns: Axis, groups: int) -> str:
+    """The name of a shape in the tables of tuned configurations."""
+    numbers = (g.shape[0], x.shape[3], g.shape[3], *x.shape[1:3], *g.shape[1:3], rows.taps, columns.taps)
+    words = zip(("N", "C", "K", "H", "W", "P", "Q", "R", "S"), numbers)
+    return " ".join([g.dtype.name, *(f"{name}{number}" for name, number in words), f"groups {groups}"])

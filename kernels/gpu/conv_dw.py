@@ -44,7 +44,7 @@ import triton.language as tl
 
 from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.conv import Geometry
-from scratchgan.kernels.gpu.axis import PROCESSORS, Axis, axes, products, side, whole, within
+from scratchgan.kernels.gpu.axis import PROCESSORS, Axis, axes, fetched, key, products, side, whole, within
 from scratchgan.kernels.gpu.launch import (
     Case,
     accumulator,
@@ -210,12 +210,11 @@ def _tiles(dtype, pixels: int, height: int, channels: int, width: int) -> dict[s
 
 def _suits_boxes(x, g, geometry: Geometry) -> bool:
     """Whether boxes of 64 neighbours in memory make up g, x falls into phases, and the copy engine can fetch both."""
-    fetched = products(g.dtype) == "half" and g.shape[3] % 8 == x.shape[3] % 8 == 0 and min(g.size, x.size) > 0
-    phases = all(h % s == 0 for h, s in zip(geometry.size, geometry.stride))
-    filled = geometry.groups == 1 and g.shape[3] >= 64 and x.shape[3] >= 32
     (P, Q), (images, down, across) = geometry.out, _box(geometry.out)
     run = (across == Q or down * images == 1) and (down == P or images == 1)
-    return capability() >= 90 and fetched and phases and filled and run
+    phases = all(h % s == 0 for h, s in zip(geometry.size, geometry.stride))
+    filled = geometry.groups == 1 and g.shape[3] >= 64 and x.shape[3] >= 32
+    return run and phases and filled and products(g.dtype) == "half" and capability() >= 90 and fetched(x, g)
 
 
 def _box(out: tuple[int, int]) -> tuple[int, int, int]:
@@ -268,13 +267,6 @@ def _add_splits(parts, dw) -> None:
     steps = (step // dw.itemsize for step in dw.strides[:2])
     launch(add_splits_kernel, (K, triton.cdiv(C, across)), parts, dw, len(parts), K * C * R * S, C, *steps, TAPS=R * S,
            BLOCK_T=at_once, BLOCK_C=across, BLOCK_TAPS=taps, num_warps=4)  # fmt: skip
-
-
-def key(x, g, rows: Axis, columns: Axis, groups: int) -> str:
-    """The name of a shape in the tables of tuned configurations."""
-    numbers = (g.shape[0], x.shape[3], g.shape[3], *x.shape[1:3], *g.shape[1:3], rows.taps, columns.taps)
-    words = zip(("N", "C", "K", "H", "W", "P", "Q", "R", "S"), numbers)
-    return " ".join([g.dtype.name, *(f"{name}{number}" for name, number in words), f"groups {groups}"])
 
 
 def static_cases() -> dict[str, Case]:

@@ -44,7 +44,7 @@ from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.activation import activate
-from scratchgan.kernels.gpu.axis import PROCESSORS, axes, products, side, whole, within
+from scratchgan.kernels.gpu.axis import PROCESSORS, axes, fetched, key, products, side, whole, within
 from scratchgan.kernels.gpu.launch import (
     Case,
     accumulator,
@@ -192,8 +192,9 @@ def conv_dx_fused_nhwc(g, w, geometry: Geometry, bias, activation: str, slope: f
     geometry = _apart(geometry)
     dx = empty(g, (g.shape[0], *geometry.size, w.shape[1] * geometry.groups))
     demand(dx)
-    run = _by_boxes if _suits_boxes(g, dx, geometry) else _by_pointers
-    run(contiguous(g), crsk(w, w.dtype), bias, dx, geometry, activation, slope)
+    g, v = contiguous(g), crsk(w, w.dtype)
+    run = _by_boxes if _suits_boxes(g, v, dx, geometry) else _by_pointers
+    run(g, v, bias, dx, geometry, activation, slope)
     return dx
 
 
@@ -222,10 +223,10 @@ def _by_pointers(g, v, bias, dx, geometry: Geometry, activation: str, slope: flo
            ACTIVATION=activation, PRECISION=dot_precision(), ACC=accumulator(g.dtype), **tiles)  # fmt: skip
 
 
-def _suits_boxes(g, dx, geometry: Geometry) -> bool:
+def _suits_boxes(g, v, dx, geometry: Geometry) -> bool:
     """Whether Hopper's copy engine can fetch g and w in steps that lie within one tap, and tensor cores are filled."""
-    fetched = geometry.groups == 1 and g.size > 0 and whole(g.shape[3]) >= 32
-    return capability() >= 90 and products(g.dtype) in ("half", "tf32") and fetched and dx.shape[3] >= 32
+    filled = geometry.groups == 1 and whole(g.shape[3]) >= 32 and dx.shape[3] >= 32
+    return filled and products(g.dtype) in ("half", "tf32") and capability() >= 90 and fetched(g, v)
 
 
 def _by_boxes(g, v, bias, dx, geometry: Geometry, activation: str, slope: float) -> None:
@@ -233,7 +234,8 @@ def _by_boxes(g, v, bias, dx, geometry: Geometry, activation: str, slope: float)
     (N, H, W, C), K = dx.shape, g.shape[3]
     sizes = N, triton.cdiv(H, rows.stride), triton.cdiv(W, columns.stride)
     tiles = _boxes(*sizes, rows.stride * columns.stride, C, min(128 // g.itemsize, whole(K)))
-    tiles = configuration("conv_dx_boxes", key(g, dx, geometry), tiles)
+    tiles = configuration("conv_dx_boxes", key(dx, g, rows, columns, 1), tiles)
+    tiles["BLOCK_K"] = min(tiles["BLOCK_K"], whole(K))  # a step lies within one tap
     box = tiles["BOX_N"], tiles["BOX_H"], tiles["BOX_W"]
     programs = math.prod(map(triton.cdiv, sizes, box)) * triton.cdiv(C, tiles["BLOCK_C"])
     launch(conv_dx_boxes_kernel, (programs * rows.stride * columns.stride,), descriptor(g, (*box, tiles["BLOCK_K"])),
@@ -256,7 +258,7 @@ def _by_pointers(g, v, bias, dx, geometry: Geometry, activation: str, slope: flo
     pixels, phases = N * triton.cdiv(H, rows.stride) * triton.cdiv(W, columns.stride), rows.stride * columns.stride
     taps = triton.cdiv(rows.taps, rows.step) * triton.cdiv(columns.taps, columns.step)
     tiles = _tiles(g.dtype, pixels, phases * groups, C // groups, K // groups, taps)
-    tiles = configuration("conv_dx", key(g, dx, geometry), tiles)
+    tiles = configuration("conv_dx", key(dx, g, rows, columns, groups), tiles)
     programs = triton.cdiv(pixels, tiles["BLOCK_M"]) * triton.cdiv(C // groups, tiles["BLOCK_C"]) * phases
     launch(conv_dx_kernel, (programs, groups), g, v, bias, dx, N, H, W, C, P, Q, slope, ROWS=rows, COLUMNS=columns,
            K=K, GROUPS=groups, FLAT=K // groups % tiles["BLOCK_K"] != 0, ACTIVATION=activation,
@@ -281,13 +283,6 @@ def _tiles(dtype, pixels: int, apart: int, channels: int, depth: int, taps: int)
     if tiles["BLOCK_M"] * tiles["BLOCK_C"] < default["BLOCK_M"] * default["BLOCK_C"]:
         tiles["num_warps"] = 4
     return tiles
-
-
-def key(g, dx, geometry: Geometry) -> str:
-    """The name of a shape in the tables of tuned configurations."""
-    numbers = (g.shape[0], dx.shape[3], g.shape[3], *geometry.size, *geometry.out, *geometry.kernel)
-    words = zip(("N", "C", "K", "H", "W", "P", "Q", "R", "S"), numbers)
-    return " ".join([g.dtype.name, *(f"{name}{number}" for name, number in words), f"groups {geometry.groups}"])
 
 
 def static_cases() -> dict[str, Case]:

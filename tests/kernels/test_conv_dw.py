@@ -9,7 +9,7 @@ import torch
 from scratchgan import functional as F
 from scratchgan.check import gradcheck, gradgradcheck
 from scratchgan.errors import UserError
-from scratchgan.kernels.conv import Geometry, conv_dw_nhwc, conv_dx_nhwc, conv_nhwc
+from scratchgan.kernels.conv import conv_dw_nhwc, conv_dx_nhwc, conv_nhwc
 from scratchgan.kernels.dispatch import implementation
 from scratchgan.kernels.gpu import conv_dw
 from tests.kernels.harness import ON, check, compare, draw, run
@@ -97,7 +97,7 @@ def test_an_infinite_number_reaches_its_taps_alone(on, case):
 @pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("name", ["DCGAN, k4 s2", "k3 x k2, s2 x s3, d3 x d2", "depthwise"])
 def test_the_adjoints_share_one_trilinear_form(on, name):
-    form, N, C, K = CASES[name]
+    form, _, C, K = CASES[name]
     x, g = factors(CASES[name], np.float64)
     w = draw((K, C // form.groups, *form.kernel), np.float64, 2)
     with implementation("ref"):
@@ -107,11 +107,12 @@ def test_the_adjoints_share_one_trilinear_form(on, name):
 
 
 def test_is_torch_s_gradient():
-    (form, *_), (x, g) = CASES["k3 s2 d2: a phase without taps"], factors(CASES["k3 s2 d2: a phase without taps"], np.float64)
+    case = CASES["k3 s2 d2: a phase without taps"]
+    form, (x, g) = case[0], factors(case, np.float64)
     w = torch.zeros(16, 2, 3, 3, dtype=torch.float64, requires_grad=True)
     y = torch.nn.functional.conv2d(torch.from_numpy(x.transpose(0, 3, 1, 2)), w, None, 2, 1, 2)
     y.backward(torch.from_numpy(g.transpose(0, 3, 1, 2)))
-    compare(run("interpreter", conv_dw_nhwc, x, g, form), w.grad.numpy(), np.float64, terms(CASES["DCGAN, k4 s2"]))
+    compare(run("interpreter", conv_dw_nhwc, x, g, form), w.grad.numpy(), np.float64, terms(case))
 
 
 @pytest.mark.parametrize("check_order", [gradcheck, gradgradcheck])

@@ -39,6 +39,7 @@ CASES = {
     "k3 s2 d2: a phase without taps": (geometry((9, 8), (3, 3), (2, 2), (1, 1), (2, 2)), 1, 2, 16),
     "k3 x k2, s2 x s3, d3 x d2": (geometry((11, 8), (3, 2), (2, 3), (2, 0), (3, 2)), 1, 3, 5),
     "padding beyond the kernel": (geometry((2, 3), (2, 2), (2, 1), (3, 4)), 1, 2, 3),
+    "a stride longer than x: empty phases": (geometry((2, 3), (1, 1), (3, 4)), 1, 2, 3),
     "two groups": (geometry((5, 4), (3, 3), (2, 1), (1, 1), groups=2), 2, 6, 32),
     "depthwise": (geometry((5, 4), (3, 3), (1, 1), (1, 1), groups=5), 2, 5, 5),
     "no images": (geometry((4, 4), (3, 3)), 0, 2, 3),
@@ -49,6 +50,7 @@ BOXES = {  # what Hopper's copy engine serves
     "k3, odd size": (geometry((5, 7), (3, 3), (1, 1), (1, 1)), 3, 32, 96),
     "k3 s2 d2, uncovered border": (geometry((8, 9), (3, 2), (2, 3), (0, 0), (2, 1)), 1, 33, 64),
     "one window": (geometry((4, 3), (4, 3)), 3, 130, 64),
+    "empty phases": (geometry((2, 3), (1, 1), (3, 4)), 1, 32, 32),
 }
 
 
@@ -135,6 +137,22 @@ def test_the_epilogue_s_reference_is_torch_s(activation):
     y = torch.nn.functional.conv_transpose2d(*map(torch.from_numpy, (g.transpose(0, 3, 1, 2), w, bias)), 2, 1)
     found = conv_dx_fused_nhwc(g, w, form, bias, activation, 0.0)
     compare(found, getattr(torch, activation)(y).numpy().transpose(0, 2, 3, 1), np.float64)
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_memory_that_the_copy_engine_cannot_fetch(odd):
+    g, w = factors(BOXES["k4 s2"], np.float16)
+    odd_g, odd_w = (_shifted(a, by) for a, by in ((g, 1 - odd), (w.transpose(1, 2, 3, 0), odd)))
+    with implementation("triton"):
+        found = conv_dx_nhwc(odd_g, odd_w.transpose(3, 0, 1, 2), BOXES["k4 s2"][0])
+    compare(found, conv_dx_nhwc(g.astype(np.float64), w.astype(np.float64), BOXES["k4 s2"][0]), np.float16, 512)
+
+
+def _shifted(array, by: int):
+    """A contiguous copy, `by` numbers behind where the allocator would put it."""
+    memory = np.empty(array.size + by, array.dtype)[by:].reshape(array.shape)
+    memory[...] = array
+    return memory
 
 
 def test_what_is_not_covered_is_said():
