@@ -187,8 +187,9 @@ def gather(call: Gather, finish: Finish, dot):
     """The output (N, *out, O), or (output, sums) with `dot`. Raises NotCovered before any launch."""
     (N, H, W, I), (O, R, S, _) = call.x.shape, call.w.shape
     P, Q = call.out
+    strength = None if finish.strength is None else finish.strength.reshape(1)
     small = [None if a is None else contiguous(a)
-             for a in (call.before, call.after, finish.noise, finish.strength, finish.bias, dot)]  # fmt: skip
+             for a in (call.before, call.after, finish.noise, strength, finish.bias, dot)]  # fmt: skip
     before, after, noise, strength, bias, dot = small
     demand(call.x, call.w, *(a for a in small if a is not None))
     y = empty(call.x, (N, P, Q, O))

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from scratchgan.autograd import grad
+from scratchgan.check import gradcheck, gradgradcheck
 from scratchgan.errors import UserError
 from scratchgan.kernels import modulated
 from scratchgan.kernels.conv import Geometry
@@ -16,11 +18,13 @@ from scratchgan.kernels.modulated import (
     Finish,
     activation_sums,
     demodulation,
-    modulated_conv,
     scaled_conv,
     scaled_conv_dw,
     scaled_conv_dx,
 )
+from scratchgan.ops import modulated as ops
+from scratchgan.tensor import Tensor
+from tests.cases import CASES, make_inputs
 from tests.kernels.harness import ON, check, compare, draw, run
 
 TYPES = [np.float16, np.float32, np.float64]
@@ -140,31 +144,46 @@ def test_extremes(on):
     assert np.isfinite(d).all() and (d > 0).all()
 
 
-def in_torch(x, w, style, noise, strength, bias, padding, demodulate, gain, up):
-    """The authors' way: weights for each image, one grouped convolution. Arrays of the logical order (N, C, H, W)."""
-    N, C, K = *x.shape[:2], w.shape[0]
-    own = w[None] * style[:, None, :, None, None]
-    if demodulate:
-        own = own * (own.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-    images = x.reshape(1, N * C, *x.shape[2:])
-    if up:
-        own = own.transpose(1, 2).reshape(N * C, K, *w.shape[2:])
-        y = torch.nn.functional.conv_transpose2d(images, own, stride=2, groups=N)
-    else:
-        y = torch.nn.functional.conv2d(images, own.reshape(N * K, C, *w.shape[2:]), padding=padding, groups=N)
-    y = y.reshape(N, K, *y.shape[2:])
-    return torch.nn.functional.leaky_relu(gain * y + strength * noise[:, None] + bias[:, None, None], 0.2)
+OPS = [c for c in CASES if c.op.startswith("modulated_conv")]
 
 
-@pytest.mark.parametrize("on", ON)
-@pytest.mark.parametrize("demodulate", [True, False])
-def test_value_is_torch_s(on, demodulate):
-    x, w, style, _, g, geometry = layer("3 x 3 of an early layer", np.float64)
-    noise, strength, bias, *_ = finish(g)
-    found = run(on, modulated_conv, x, w, style, geometry, demodulate, noise, strength, bias, "leaky_relu", 0.2, 1.5)
-    tensors = [torch.from_numpy(a) for a in (x.transpose(0, 3, 1, 2), w, style, noise, strength, bias)]
-    wanted = in_torch(*tensors, 1, demodulate, 1.5, up=False).permute(0, 2, 3, 1)
-    compare(found, wanted.numpy(), np.float64, reduction=180)
+@pytest.mark.parametrize("case", [OPS[0], OPS[1], OPS[-3], OPS[-2]], ids=lambda c: c.id)
+def test_op_and_gradient_are_torch_s(case):
+    """The op on the kernels, against weights for each image and grouped convolutions."""
+    ours = [Tensor(a).requires_grad_() for a in make_inputs(case)]
+    theirs = [torch.from_numpy(a).requires_grad_() for a in make_inputs(case)]
+    wanted = case.torch(*theirs)
+    u = draw(tuple(wanted.shape), np.float64)
+    with implementation("triton"):
+        y = case.run(None, *ours)
+        gradients = grad(y, ours, Tensor(u))
+    compare(y._array, wanted.detach().numpy(), np.float64, reduction=27)
+    for found, expected in zip(gradients, torch.autograd.grad(wanted, theirs, torch.from_numpy(u))):
+        compare(found._array, expected.numpy(), np.float64, reduction=540)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_both_derivatives(up):
+    def layer(x, w, style, noise, strength, bias):
+        if up:
+            return ops.modulated_conv_up(x, w, style, gain=1.4)
+        return ops.modulated_conv(x, w, style, noise, strength, bias, padding=(1, 1), gain=1.4)
+
+    # as small as it goes: the interpreter runs every kernel 32 times
+    shapes = ((2, 2, 1, 2), (1, 2, 2, 3), (2, 2), (1, 1, 2, 2), (), (1,))
+    arrays = [np.asarray(draw(shape, np.float64, seed)) for seed, shape in enumerate(shapes)]
+    with implementation("triton"):
+        gradcheck(layer, arrays[:3] + [None] * 3 if up else arrays)
+        gradgradcheck(layer, arrays[:3] + [None] * 3 if up else arrays)
+
+
+def test_gradients_nobody_needs_are_not_made():
+    case = OPS[0]
+    for wanted in range(6):
+        xs = [Tensor(a).requires_grad_(i == wanted) for i, a in enumerate(make_inputs(case))]
+        (alone,) = grad(case.run(None, *xs).sum(), xs[wanted])
+        xs = [Tensor(a).requires_grad_() for a in make_inputs(case)]
+        compare(alone._array, grad(case.run(None, *xs).sum(), xs)[wanted]._array, np.float64)
 
 
 def test_what_is_not_covered_is_said():
