@@ -22,9 +22,9 @@ checkpoint/.
 A checkpoint is written at the start, every --checkpoint-every steps, once a minute and at the end, also after
 Ctrl-C and SIGTERM, which let the current step finish. --resume goes on from the last checkpoint to the same
 bits as a run that was never interrupted. It keeps the run's own settings: --steps, --epochs, --sample-every,
---checkpoint-every, --log-every, --eval-every, --eval-metrics, --tensorboard and --device may be given anew,
-others only with the value that the run has. A NaN or infinite loss ends the training with exit status 1, the
-last checkpoint intact.
+--checkpoint-every, --log-every, --eval-every, --eval-metrics, --tensorboard, --device and --precision may be
+given anew, others only with the value that the run has. A NaN or infinite loss ends the training with exit
+status 1, the last checkpoint intact.
 
 Every --log-every steps metrics.jsonl gets, besides losses, D's logits of examples, of held-out ones and of
 samples, norms of gradients and updates, the diversity of samples. An alarm (mode collapse, D saturated, D
@@ -140,6 +140,8 @@ def _add_train(commands) -> None:
     parser.add_argument("--size", type=_integer, metavar="N", help="edge of the images in pixels")
     parser.add_argument("--seed", type=_integer, metavar="N", help="seed of everything random (default 0)")
     parser.add_argument("--device", metavar="cpu|cuda", help="where to compute (default cpu)")
+    parser.add_argument("--precision", metavar="float32|tf32",
+                        help="of the products of convolutions on a GPU (default float32)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (default runs/GAN-DATA-seedN)")
     parser.add_argument("--resume", nargs="?", const="", metavar="FOLDER",
                         help="go on with the run in FOLDER; without it, in --out or the default folder")

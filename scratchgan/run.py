@@ -28,6 +28,7 @@ import numpy as np
 from scratchgan import checkpoint, data, gans, report, settings, snapshots, storage
 from scratchgan.backend import Streams, module_of, use_streams
 from scratchgan.errors import UserError
+from scratchgan.kernels.dispatch import set_float32_matmul_precision
 
 MAX_COUNT = 10**9
 PICTURED = {"images": 64, "points": report.POINTS_SHOWN}
@@ -35,8 +36,10 @@ LEAST_COLUMNS, MOST_COLUMNS = 8, 32     # of a picture whose columns are classes
 SHOWN = 256     # images of the data that samples of a GAN conditioned on images are made of
 LEAST = {"steps": 0, "batch_size": 1, "sample_every": 1, "epochs": 0, "checkpoint_every": 0, "log_every": 0,
          "eval_every": 0}
-# Of runs whose config.json is older than the setting: they trained on everything.
-OLDER = {"held_out": 0.0, "log_every": 50, "eval_every": 0, "eval_metrics": [], "tensorboard": False}
+# Of runs whose config.json is older than the setting: they trained on everything, in float32.
+OLDER = {"held_out": 0.0, "log_every": 50, "eval_every": 0, "eval_metrics": [], "tensorboard": False,
+         "precision": "float32"}
+PRECISIONS = {"float32": "highest", "tf32": "high"}     # as `set_float32_matmul_precision` names them
 CHUNK = 250     # samples per pass through the generator, to bound the memory
 
 
@@ -48,7 +51,8 @@ class Plan:
     A checkpoint is written every `checkpoint_every` steps (0: never by steps) besides those by time. The
     share `held_out` of the data takes no part in the training. Every `log_every` steps the training is
     diagnosed, every `eval_every` steps `eval_metrics` are computed, or the usual ones of the data where none
-    are named (0: never). `tensorboard` writes event files too.
+    are named (0: never). `tensorboard` writes event files too. `precision`, of the products of convolutions
+    on a GPU, is one of PRECISIONS.
     """
 
     gan: str
@@ -62,6 +66,7 @@ class Plan:
     eval_every: int = 0
     eval_metrics: tuple[str, ...] = ()
     tensorboard: bool = False
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -74,6 +79,10 @@ class Plan:
             raise UserError(f"held_out={self.held_out}: expected a number of at least 0 and below 1")
         if self.eval_metrics and not self.eval_every:
             raise UserError(f"--eval-metrics {','.join(self.eval_metrics)}: say how often with --eval-every")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision={self.precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if self.precision != "float32" and self.device == "cpu":
+            raise UserError(f"precision={self.precision} is a GPU's: expected --device cuda beside it")
 
     def to_json(self) -> bytes:
         """The bytes of config.json."""
@@ -122,6 +131,7 @@ class Run:
     def __init__(self, plan: Plan, folder: Path):
         self.plan, self.folder, self.step = plan, folder, 0
         module_of(plan.device)      # before data is loaded: a device that is not there is found out at once
+        set_float32_matmul_precision(PRECISIONS[plan.precision])
         self.dataset = data.load(plan.config.data, size=plan.config.size, seed=plan.seed)
         self.train_data, self.held_out_data = divided(self.dataset, plan.held_out, plan.seed)
         self.streams = use_streams(Streams(plan.seed))

@@ -90,10 +90,12 @@ def test_list_shows_the_settings_of_a_gan(capsys):
     assert "n_critic" in capsys.readouterr().out
 
 
-def test_info_names_versions_threads_blas_and_gpu(capsys):
+def test_info_names_versions_threads_blas_gpu_and_kernels(capsys):
     assert run("info") == 0
-    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    machine, kernels = capsys.readouterr().out.split("\n\n")
+    shown = [line.split()[0] for line in machine.splitlines()]
     assert shown == ["python", "numpy", "scratchgan", "system", "threads", "BLAS", "GPU"]
+    assert kernels.startswith("Kernels (SCRATCHGAN_IMPL=") and "  conv.conv_nhwc " in kernels
 
 
 @pytest.mark.parametrize("command, shape", [(RING, (5, 2)), (DIGITS, (5, 1, 8, 8))])
