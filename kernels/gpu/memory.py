@@ -62,7 +62,12 @@ def empty_like(array, shape: tuple[int, ...] | None = None):
 def gapless(*arrays) -> list:
     """Arrays of one shape, all in the memory order of the first and without gaps; copies only where need be."""
     axes = order(arrays[0])
-    return [back(contiguous(a.transpose(axes)), axes) for a in arrays]
+    return [in_order(a, axes) for a in arrays]
+
+
+def in_order(array, axes: list[int]):
+    """`array` without gaps, its axes in memory in the order `axes`; a copy only where need be."""
+    return back(contiguous(array.transpose(axes)), axes)
 
 
 def inner(array, axis: int) -> int:

@@ -42,11 +42,10 @@ import triton
 import triton.language as tl
 
 from scratchgan.kernels.bias_act import ACTIVATIONS
-from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.activation import activate
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, launch
-from scratchgan.kernels.gpu.memory import demand, empty_like, gapless, order
+from scratchgan.kernels.gpu.memory import demand, empty_like, gapless, in_order, order
 
 Pair = tuple[int, int]
 MOST_TAPS, MOST_PHASES = 256, 16  # beyond these the unrolled kernel takes too long to compile
@@ -157,7 +156,7 @@ def _side_by_side(x):
     axes = order(x)
     if abs(axes.index(2) - axes.index(3)) == 1:
         return x
-    return contiguous(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return in_order(x, [0, 2, 3, 1])
 
 
 def _launch(x, y, f, rates: tuple[Pair, Pair, Pair, Pair], x_size: Pair, steps: Pair, images: int, inner: int,
