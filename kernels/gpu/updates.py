@@ -11,6 +11,8 @@ Tiling: BLOCK numbers in a row for each program, of every arena.
     half     |........|........|........|....    |      written
     program      0        1        2        3           (masked beyond the end)
 
+Pad arenas to a multiple of 16 numbers: masks of others, and so their loads, are one number wide.
+
 Numbers of the step (lr, clock, scale, found) are read from device memory by each program; the corrections of Adam's
 averages, which need powers in float64, are made once a step by `advance`. Settings are constants of the kernel.
 

@@ -96,7 +96,7 @@ def test_extreme_logits_are_torch_s(on, settings, block):
     """Each row alone, so that none hides another; digits are kept at 1e4, where a sum of exponentials has none."""
     inf, nan = np.inf, np.nan
     rows = [(1e4, 1e4 + 1, -1e4), (-1e4, -1e4 - 2, -1e4), (0, 1e4, -1e4), (-inf, 0, 1), (0, -inf, -inf), (0, 0, -inf),
-            (inf, 0, 0), (0, inf, inf), (-inf, -inf, -inf), (nan, 0, 0), (0, 0, nan)]  # fmt: skip
+            (-inf, -inf, 0), (inf, 0, 0), (0, inf, inf), (-inf, -inf, -inf), (nan, 0, 0), (0, 0, nan)]  # fmt: skip
     target = np.array([0])
     for row in rows:
         x = np.array([row], np.float32)

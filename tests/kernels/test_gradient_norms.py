@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from scratchgan.autograd import grad
+from scratchgan.check import gradcheck, gradgradcheck
 from scratchgan.errors import UserError
 from scratchgan.kernels.dispatch import implementation
 from scratchgan.kernels.gpu import gradient_norms
 from scratchgan.kernels.gpu.launch import trying
 from scratchgan.kernels.gradient_norms import gradient_penalty, r1_penalty
+from scratchgan.ops import adversarial
+from scratchgan.tensor import Tensor
 from tests.kernels.harness import CHANNELS_LAST, ON, check, compare, draw, run
 
 TYPES = [np.float16, np.float32, np.float64]
@@ -102,6 +106,21 @@ def test_dtypes(on, penalty, dtype):
     g = draw((2, 3), dtype)
     for value, dg in (run(on, penalty, g, 1.0), penalty(g, 1.0)):
         assert (value.dtype, dg.dtype) == (np.result_type(dtype, np.float32), dtype)
+
+
+@pytest.mark.parametrize("penalty, settings", [("r1_penalty", {"gamma": 3.0}), ("gradient_penalty", {"weight": 10.0})])
+def test_ops_to_second_order(penalty, settings):
+    """First derivatives are Triton's, seen against differences; second ones are those of the op's formula."""
+    g = Tensor(draw((3, 2, 2), np.float64)).requires_grad_()
+
+    def op(g):
+        return getattr(adversarial, penalty)(g, **settings)
+
+    with implementation("triton"):
+        gradcheck(op, [g])
+        gradgradcheck(op, [g])
+        (raw,), (recorded,) = grad(op(g), g), grad(op(g), g, create_graph=True)
+    np.testing.assert_allclose(raw.numpy(), recorded.detach().numpy(), rtol=1e-12)
 
 
 def test_what_is_not_covered_is_said():

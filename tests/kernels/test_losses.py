@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid, relu
 
+from scratchgan.autograd import grad
+from scratchgan.check import gradcheck, gradgradcheck
 from scratchgan.errors import UserError
 from scratchgan.kernels import losses
 from scratchgan.kernels.dispatch import implementation
 from scratchgan.kernels.gpu.launch import trying
+from scratchgan.ops import adversarial
+from scratchgan.tensor import Tensor
 from tests.kernels.harness import CHANNELS_LAST, ON, check, compare, draw, run
 
 TYPES = [np.float16, np.float32, np.float64]
@@ -132,6 +136,20 @@ def test_scale_comes_before_rounding(on):
         np.testing.assert_allclose(found, -64 / (1 + np.exp(17)), rtol=5e-2)
     for found in (run(on, losses.wasserstein_g, fake[:1], 128 * scale), losses.wasserstein_g(fake[:1], 128 * scale)):
         assert found[1] == -np.inf
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_ops_to_second_order(name):
+    """First derivatives are Triton's, seen against differences; second ones are those of the op's formula."""
+    logits = [Tensor(a).requires_grad_() for a in arguments(name, draw((4,), np.float64), draw((4,), np.float64, 1))]
+    op = getattr(adversarial, name)
+    with implementation("triton"):
+        gradcheck(op, logits)
+        gradgradcheck(op, logits)
+        raw = grad(op(*logits), logits)
+        recorded = grad(op(*logits), logits, create_graph=True)
+    for a, b in zip(raw, recorded):
+        np.testing.assert_allclose(a.numpy(), b.detach().numpy(), rtol=1e-12)
 
 
 def test_what_is_not_covered_is_said():
