@@ -29,7 +29,6 @@ from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.activation import activate
 from scratchgan.kernels.gpu.launch import Case
 from scratchgan.kernels.gpu.memory import LARGEST, demand, demand_alike, empty
-from scratchgan.kernels.gpu.prepack import krsc
 from scratchgan.kernels.gpu.sums import sums
 
 @triton.jit
@@ -65,7 +64,7 @@ def finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, inside_m, k, inside_k, K, P, Q
 
 
 class Problem(NamedTuple):
-    """One call of the forward convolution, with x contiguous and w packed as (K, R, S, C / groups)."""
+    """One call of the forward convolution, with x contiguous and w (K, C / groups, R, S) as it came."""
 
     x: Any
     w: Any
@@ -88,7 +87,7 @@ class Problem(NamedTuple):
     @property
     def CG(self) -> int:
         """Channels of x in each group."""
-        return self.w.shape[3]
+        return self.w.shape[1]
 
     @property
     def KG(self) -> int:
@@ -129,7 +128,7 @@ def problem(x, w, geometry: Geometry, epilogue: Epilogue) -> Problem:
     if epilogue.activation not in ACTIVATIONS:
         raise NotCovered(f"activation {epilogue.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
     epilogue = epilogue._replace(**{name: contiguous(a) for name, a in arrays.items()})
-    return Problem(contiguous(x), krsc(w, x.dtype), geometry, epilogue)
+    return Problem(contiguous(x), w, geometry, epilogue)
 
 
 class Output:

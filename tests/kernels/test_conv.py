@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pytest
 import torch
@@ -15,8 +13,8 @@ from scratchgan.kernels.conv import Geometry, conv_nhwc
 from scratchgan.kernels.conv_epilogue import Epilogue, conv_fused_nhwc
 from scratchgan.kernels.dispatch import float32_matmul_precision, implementation, set_float32_matmul_precision
 from scratchgan.kernels.gpu import conv as gpu
-from scratchgan.kernels.gpu import launch
-from tests.kernels.harness import ON, check, compare, draw, run
+from scratchgan.kernels.gpu import conv_boxes, launch
+from tests.kernels.harness import ON, check, draw, run
 
 SMALL = {"BLOCK_M": 16, "BLOCK_K": 16, "BLOCK_C": 16}  # so that small problems take many tiles
 
@@ -51,6 +49,16 @@ CASES = {
     "one pixel": (geometry((1, 1), (1, 1)), 1, 1, 1),
 }
 
+BOXES = {  # what Hopper's copy engine serves
+    "k4 s2": (geometry((8, 8), (4, 4), (2, 2), (1, 1)), 2, 32, 64),
+    "k3": (geometry((8, 4), (3, 3), (1, 1), (1, 1)), 2, 32, 70),
+    "k3 s2, odd images, five steps": (geometry((4, 8), (3, 3), (2, 2), (1, 1)), 15, 160, 64),
+    "k5 s2 d2, padding of 3": (geometry((12, 16), (3, 5), (2, 2), (3, 3), (2, 2)), 1, 32, 65),
+    "1 x 1": (geometry((2, 16), (1, 1)), 4, 64, 130),
+    "one row, dilation 3": (geometry((1, 32), (1, 3), (1, 1), (0, 3), (1, 3)), 4, 32, 64),
+    "one window": (geometry((4, 4), (4, 4)), 100, 32, 64),
+}
+
 
 def factors(case, dtype):
     """Random x and w of a case."""
@@ -81,6 +89,28 @@ def test_is_the_reference_in_many_small_tiles(on, case):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_is_the_reference_in_tiles_as_they_come(on, dtype, case):
     check(on, conv_nhwc, *factors(case, dtype), geometry=case[0], reduction=terms(case))
+
+
+@pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("case", BOXES.values(), ids=BOXES)
+def test_boxes_are_the_reference(on, case, monkeypatch):
+    if on == "interpreter":
+        monkeypatch.setattr(gpu, "by_pointers", None)
+    check(on, conv_nhwc, *factors(case, np.float16), geometry=case[0], reduction=terms(case))
+
+
+@pytest.mark.parametrize("on", ON)
+def test_what_follows_boxes(on):
+    args, settings = with_epilogue(BOXES["k3"], np.float16, bias=True, residual=True, sums=True, activation="relu")
+    check(on, fused, *args, **settings, reduction=terms(BOXES["k3"]) * 64)
+
+
+@pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("name", ["k4 s2", "k3"])
+def test_pointers_give_what_boxes_give(on, name, monkeypatch):
+    monkeypatch.setattr(conv_boxes, "capability", lambda: 80)
+    monkeypatch.setattr(conv_boxes, "by_boxes", None)
+    check(on, conv_nhwc, *factors(BOXES[name], np.float16), geometry=BOXES[name][0], reduction=terms(BOXES[name]))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
