@@ -20,7 +20,8 @@ and `clock` is one of three in float64, which begin as 0 and which `advance` mov
     clock = (t, 1 - beta1^t, sqrt(1 - beta2^t)),    t <- t + 1
 
 Where `found` is not 0 (`nonfinite` counts the infinite gradients and NaN that too large a loss scale makes), the step
-does not take place: advance and updates leave everything as it is, but zero g.
+does not take place: advance and updates leave everything as it is, but zero g. `rescale`, last in a step, then makes
+the loss scale smaller, and larger after a while without such steps, as PyTorch's GradScaler does.
 
 Updates are in place: they return the arrays that they were given, in the order p, g, the optimiser's, ema, half, with
 None for those that were left out. p, the averages and ema are of one dtype, float32 or float64; g and half are of any.
@@ -50,6 +51,21 @@ def advance(clock, beta1: float = 0.0, beta2: float = 0.0, found=None):
 def nonfinite(g):
     """How many numbers of g are infinite or NaN; float32, float64 of float64."""
     return (~xp(g).isfinite(g)).sum(dtype=accumulated(g.dtype))
+
+
+@kernel
+def rescale(scale, clean, found, growth: float = 2.0, backoff: float = 0.5, interval: int = 2000):
+    """scale <- backoff scale where `found`; growth scale, unless infinite, after `interval` steps without. In place.
+
+    `clean`, of one number like scale and found, counts these steps.
+    """
+    m, over = xp(scale), found != 0
+    steps = m.where(over, 0, clean + 1)
+    with np.errstate(over="ignore"):
+        larger = m.where(m.isfinite(scale * growth), scale * growth, scale)
+    scale[...] = m.where(over, scale * backoff, m.where(steps == interval, larger, scale))
+    clean[...] = m.where(steps == interval, 0, steps)
+    return scale, clean
 
 
 @kernel

@@ -110,7 +110,7 @@ def r1_penalty(g, gamma: float, scale=None):
     demand(g)
     demand_numbers(scale)
     (g,) = gapless(g)
-    dg, tiles = empty_like(g), configuration("r1_penalty", "", DEFAULT)
+    dg, tiles = empty_like(g), configuration("gradient_norms r1", "", DEFAULT)
     parts = workspace(g, g.size, tiles["BLOCK"])
     launch(r1_kernel, parts.shape, g, dg, parts, scale, float(gamma), g.size, len(g),
            ACC=accumulator(g.dtype), **tiles)  # fmt: skip
@@ -125,7 +125,7 @@ def gradient_penalty(g, weight: float, scale=None):
     (g,) = gapless(g)
     if N > 1 and inner(g, 0) != L:
         g = contiguous(g)  # samples are interleaved
-    tiles = configuration("gradient_penalty", f"L{L}", DEFAULT)
+    tiles = configuration("gradient_norms penalty", f"L{L}", DEFAULT)
     block = tiles.pop("BLOCK")
     block_l = min(block, triton.next_power_of_2(max(1, L)))
     block_n = block // block_l

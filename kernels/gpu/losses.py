@@ -209,7 +209,7 @@ def _generator(loss, fake, scale, centre: float = 0.0):
     _covered(scale, fake)
     (fake,) = gapless(fake)
     dfake = empty_like(fake)
-    tiles = configuration("generator", "", DEFAULT)
+    tiles = configuration("losses generator", "", DEFAULT)
     parts = workspace(fake, fake.size, tiles["BLOCK"])
     launch(generator_kernel, parts.shape, fake, dfake, parts, scale, fake.size,
            LOSS=loss, CENTRE=centre, ACC=accumulator(fake.dtype), **tiles)  # fmt: skip
@@ -220,7 +220,7 @@ def _discriminator(loss_real, loss_fake, real, fake, scale, a: float = 0.0, b: f
     _covered(scale, real, fake)
     (real,), (fake,) = gapless(real), gapless(fake)
     dreal, dfake = empty_like(real), empty_like(fake)
-    tiles = configuration("discriminator", "", DEFAULT)
+    tiles = configuration("losses discriminator", "", DEFAULT)
     parts = workspace(real, max(real.size, fake.size), tiles["BLOCK"])
     launch(discriminator_kernel, parts.shape, real, fake, dreal, dfake, parts, scale, real.size, fake.size,
            LOSS_R=loss_real, LOSS_F=loss_fake, A=a, B=b, ACC=accumulator(real.dtype), **tiles)  # fmt: skip
@@ -233,7 +233,7 @@ def _pairs(r, f, scale, by_both: bool):
     _covered(scale, r, f)
     r, f = gapless(r, f)
     dr, df = empty_like(r), empty_like(f) if by_both else None
-    tiles = configuration("pairs", "", DEFAULT)
+    tiles = configuration("losses pairs", "", DEFAULT)
     parts = workspace(r, r.size, tiles["BLOCK"])
     launch(pairs_kernel, parts.shape, r, f, dr, df, parts, scale, r.size, ACC=accumulator(r.dtype), **tiles)
     return total(parts), dr, df

@@ -87,7 +87,7 @@ def _error(name: str, loss, a, b, scale, beta: float = 1.0):
     demand_alike(a, b)
     demand_numbers(scale)
     a, b = gapless(a, b)
-    da, tiles = empty_like(a), configuration(name, "", DEFAULT)
+    da, tiles = empty_like(a), configuration(f"reconstruction {name}", "", DEFAULT)
     parts = workspace(a, a.size, tiles["BLOCK"])
     launch(error_kernel, parts.shape, a, b, da, parts, scale, a.size,
            LOSS=loss, BETA=beta, ACC=accumulator(a.dtype), **tiles)  # fmt: skip

@@ -71,6 +71,18 @@ def nonfinite_kernel(G, PARTS, size, ACC: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(PARTS + tl.program_id(0), tl.sum(tl.where(tl.abs(g) < float("inf"), 0.0, 1.0)))
 
 
+@triton.jit
+def rescale_kernel(SCALE, CLEAN, FOUND, growth: tl.float64, backoff: tl.float64, interval):
+    """The next loss scale and number of steps without infinite gradients."""
+    scale, over = tl.load(SCALE).to(tl.float64), tl.load(FOUND) != 0
+    steps = tl.where(over, 0, tl.load(CLEAN) + 1)
+    larger = (scale * growth).to(SCALE.dtype.element_ty)
+    larger = tl.where(tl.abs(larger) < float("inf"), larger.to(tl.float64), scale)
+    scale = tl.where(over, scale * backoff, tl.where(steps == interval, larger, scale))
+    tl.store(SCALE, scale.to(SCALE.dtype.element_ty))
+    tl.store(CLEAN, tl.where(steps == interval, 0, steps))
+
+
 # What all updates begin and end with
 
 
@@ -211,10 +223,17 @@ def nonfinite(g):
     demand(g)
     if not g.flags.c_contiguous:
         raise NotCovered("gradients must have no gaps")
-    tiles = configuration("nonfinite", "", DEFAULT)
+    tiles = configuration("updates nonfinite", "", DEFAULT)
     parts = workspace(g, g.size, tiles["BLOCK"])
     launch(nonfinite_kernel, parts.shape, g, parts, g.size, ACC=accumulator(g.dtype), **tiles)
     return total(parts)
+
+
+def rescale(scale, clean, found, growth: float = 2.0, backoff: float = 0.5, interval: int = 2000):
+    """See `scratchgan.kernels.updates.rescale`."""
+    demand_numbers(scale, clean, found)
+    launch(rescale_kernel, (1,), scale, clean, found, float(growth), float(backoff), interval, num_warps=1)
+    return scale, clean
 
 
 def sgd(p, g, b, clock, lr, *, momentum: float = 0.0, dampening: float = 0.0, nesterov: bool = False,
@@ -243,7 +262,7 @@ def _update(name: str, kernel, p, g, averages, clock, lr, weight_decay, maximize
     check_arenas(p, g, *averages, ema=ema, half=half)
     arenas = [p, g, *averages, ema, half]
     _covered(clock, lr, scale, found, arenas=[a for a in arenas if a is not None])
-    tiles = configuration(name, "", DEFAULT)
+    tiles = configuration(f"updates {name}", "", DEFAULT)
     launch(kernel, (triton.cdiv(p.size, tiles["BLOCK"]),), *arenas, clock, lr, scale, found, p.size, float(decay),
            WEIGHT_DECAY=float(weight_decay), MAXIMIZE=maximize, WARMUP=warmup, ZERO=zero, **settings, **tiles)  # fmt: skip
     return tuple(arenas)
@@ -282,4 +301,5 @@ def static_cases() -> dict[str, Case]:
                                  18 * n, 40 * n),
         "advance": Case(lambda: advance(clock, 0.5, 0.999, one), 10, 28),
         "nonfinite": Case(lambda: nonfinite(gh), n, 2 * n),
+        "rescale": Case(lambda: rescale(one, one, one), 5, 20),
     }  # fmt: skip

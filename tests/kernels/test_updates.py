@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from scratchgan import nn, optim
 from scratchgan.errors import UserError
 from scratchgan.kernels.dispatch import implementation
 from scratchgan.kernels.gpu.launch import trying
-from scratchgan.kernels.updates import adam, advance, nonfinite, rmsprop, sgd
+from scratchgan.kernels.updates import adam, advance, nonfinite, rescale, rmsprop, sgd
 from scratchgan.tensor import Tensor
 from tests.kernels.harness import ON, compare, draw, run
 
@@ -177,6 +178,24 @@ def test_nonfinite(on, dtype):
         g[size - 1 :] = np.nan
         with trying(BLOCK=16):
             assert run(on, nonfinite, g) == nonfinite(g) == np.sum(~np.isfinite(g))
+
+
+@pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_loss_scale_is_grad_scaler_s(on, dtype):
+    """Also where growing would end in infinity."""
+    founds = [0, 0, 0, 2, 0, 0, 1, 1, 0, 0, 0, 0]
+    for start in (1024, np.finfo(dtype).max / 2.5):
+        numbers = {name: [number(start, dtype), number(0, dtype)] for name in ("triton", "ref")}
+        theirs, steps = torch.tensor(start, dtype=torch.float32), torch.zeros((), dtype=torch.int32)
+        for found in founds:
+            flag = number(found, np.float32)
+            numbers["triton"] = run(on, rescale, *numbers["triton"], flag, 1.5, 0.25, 2)
+            rescale(*numbers["ref"], flag, 1.5, 0.25, 2)
+            compare(list(numbers["triton"]), numbers["ref"], dtype)
+            if dtype == np.float32:
+                torch._amp_update_scale_(theirs, steps, torch.tensor(float(found)), 1.5, 0.25, 2)
+                compare(numbers["ref"], [number(theirs.item()), number(steps.item())], dtype)
 
 
 @pytest.mark.parametrize("on", ON)
