@@ -10,12 +10,12 @@ Tiling: a program makes a tile of y, pixels m = (n P + p) Q + q by channels k of
     BLOCK_M                             [====]             [ ]            [      ]
 
 Programs that stand side by side in k run at the same time and read the same rows of x from the second-level cache.
-Where BLOCK_C divides C, every step lies in one tap: a step adds one number to all addresses and compares once for
-each pixel. Elsewhere (ALIGNED is False) each column of a step finds its own tap: no product is wasted on padding
-(r, s, c), so that 3 channels of k4 take 48 columns, not 16 x 16.
+Where BLOCK_C divides C (ALIGNED), every step lies in one tap: it adds one number to all addresses and compares once
+for each pixel. Elsewhere each column of a step finds its own tap, so that 3 channels of k4 take 48 columns, where they
+would take 256 if each tap's were padded to 16.
 
-Which kernel: this one serves every geometry. `conv_boxes.py` (Hopper's copy engine) and `conv_few.py` (few channels,
-without tensor cores) take what suits them.
+Which kernel: this one serves every geometry. `conv_few.py` (at most 3 channels of y, or each channel apart) and
+`conv_boxes.py` (Hopper's copy engine) take what suits them.
 
 Bytes: x, w and y once, if the caches hold what taps and tiles share. FLOPs: 2 N P Q K R S C; from some 64 channels on
 they decide: tensor cores for float16, bfloat16, TF32 and float64.
@@ -25,6 +25,8 @@ History, by the static report of 128>256 k4s2 in float16 on sm_90, 8 warps:
 2. Offsets of 32 bits from one pointer: 112 registers; no masks but for padding, since tiles repeat the last pixel and
    channel; C as a constant, so that 100 channels are read 8 bytes at a time, where they were 2.
 3. Stores by a channel index that was not clamped: 8 stores of 16 bytes for each thread, where there were 64 of 2.
+4. 256 channels in a tile where that fills the GPU: 192 registers, and a third less to fetch for each product.
+5. The loop's end no constant: loops of 9 steps were unrolled, and spilled on sm_80.
 """
 
 from __future__ import annotations
@@ -126,8 +128,9 @@ def by_pointers(p: Problem):
 def _tiles(p: Problem) -> dict[str, int]:
     """The default, cut to the size of the problem, and halved while that leaves processors idle."""
     tiles = dict(DEFAULTS[products(p.x.dtype)])
-    tiles["BLOCK_M"], tiles["BLOCK_K"] = side(p.pixels, tiles["BLOCK_M"]), side(p.KG, tiles["BLOCK_K"])
     aligned = whole(p.CG) >= 16
+    most = tiles["BLOCK_M"] if aligned else 64  # else each number of a step has its own address, in a register
+    tiles["BLOCK_M"], tiles["BLOCK_K"] = side(p.pixels, most), side(p.KG, tiles["BLOCK_K"])
     tiles["BLOCK_C"] = min(tiles["BLOCK_C"], whole(p.CG) if aligned else 16 if p.length <= 64 else 32)
     for name in ("BLOCK_K", "BLOCK_K", "BLOCK_M"):
         programs = triton.cdiv(p.pixels, tiles["BLOCK_M"]) * triton.cdiv(p.KG, tiles["BLOCK_K"]) * p.geometry.groups
@@ -152,6 +155,8 @@ def static_cases() -> dict[str, Case]:
         "bfloat16 64>128 k4 s2, odd size, sums": static_case(ml_dtypes.bfloat16, 128, 64, 128, 33, 4, 2, 1, sums=True),
         "float16 64>256 k3, shuffle": static_case(float16, 16, 64, 256, 32, 3, 1, 1, shuffle=2, activation="leaky_relu"),
         "float32 128>256 k4 s2": static_case(float32, 128, 128, 256, 32, 4, 2, 1),
-        "tf32 128>256 k4 s2": static_case(float32, 128, 128, 256, 32, 4, 2, 1, precision="high"),
+        "float32 3>64 k4 s2": static_case(float32, 128, 3, 64, 64, 4, 2, 1, activation="leaky_relu"),
+        "float32 3>32 k1": static_case(float32, 16, 3, 32, 256, 1, 1, 0),
+        "tf32 100>256 k3": static_case(float32, 128, 100, 256, 32, 3, 1, 1, precision="high"),
         "float64 128>256 k4 s2": static_case(np.float64, 128, 128, 256, 32, 4, 2, 1),
     }

@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as TF
 
+from scratchgan import functional as F
+from scratchgan.check import gradcheck, gradgradcheck
 from scratchgan.errors import UserError
 from scratchgan.kernels.bias_act import ACTIVATIONS
 from scratchgan.kernels.conv import Geometry, conv_nhwc
@@ -32,6 +34,8 @@ CASES = {
     "DCGAN's D, RGB": (geometry((8, 8), (4, 4), (2, 2), (1, 1)), 2, 3, 17),
     "DCGAN's D, logit": (geometry((4, 4), (4, 4)), 3, 32, 1),
     "PatchGAN's logits, k4": (geometry((5, 5), (4, 4), (1, 1), (1, 1)), 1, 32, 1),
+    "to RGB, k3": (geometry((3, 5), (3, 3), (1, 1), (1, 1)), 2, 33, 3),
+    "two channels, k1": (geometry((3, 5), (1, 1)), 2, 70, 2),
     "ResNet, k3": (geometry((5, 4), (3, 3), (1, 1), (1, 1)), 2, 32, 18),
     "1 x 1": (geometry((5, 4), (1, 1)), 2, 37, 19),
     "1 x 1 s2": (geometry((5, 4), (1, 1), (2, 2)), 2, 16, 16),
@@ -150,6 +154,15 @@ def test_what_follows(on, name, epilogue):
 
 
 @pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("name", ["to RGB, k3", "DCGAN's D, logit", "depthwise", "five groups, few channels"])
+def test_what_follows_few_channels(on, name):
+    case = CASES[name]
+    args, settings = with_epilogue(case, np.float32, bias=True, residual=True, sums=True, activation="tanh", gain=1.4)
+    with launch.trying(**SMALL):
+        check(on, fused, *args, **settings, reduction=terms(case) + 40)
+
+
+@pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_types_and_activations(on, dtype, activation):
@@ -222,3 +235,12 @@ def test_what_is_not_covered_is_said():
                               ((x, w.astype(np.float32), form, Epilogue()), "expected one dtype")):  # fmt: skip
         with implementation("triton"), pytest.raises(UserError, match=reason):
             conv_fused_nhwc(*arguments)
+
+
+@pytest.mark.parametrize("settings", [{"stride": 2, "padding": 1}, {"padding": (1, 0), "dilation": (1, 2), "groups": 2}])
+def test_every_order_through_the_triple(settings):
+    x, w = draw((2, 4, 6, 5), np.float64, 0), draw((4, 4 // settings.get("groups", 1), 3, 2), np.float64, 1)
+    b = draw((4,), np.float64, 2)
+    with implementation("triton"):
+        gradcheck(lambda *args: F.conv2d(*args, **settings), [x, w, b])
+        gradgradcheck(lambda *args: F.conv2d(*args, **settings), [x, w, b])
