@@ -192,7 +192,7 @@ def conv_dx_fused_nhwc(g, w, geometry: Geometry, bias, activation: str, slope: f
     geometry = _apart(geometry)
     dx = empty(g, (g.shape[0], *geometry.size, w.shape[1] * geometry.groups))
     demand(dx)
-    g, v = contiguous(g), crsk(w, w.dtype)
+    g, v, bias = contiguous(g), crsk(w, w.dtype), None if bias is None else contiguous(bias)
     run = _by_boxes if _suits_boxes(g, v, dx, geometry) else _by_pointers
     run(g, v, bias, dx, geometry, activation, slope)
     return dx
@@ -233,7 +233,7 @@ def _by_boxes(g, v, bias, dx, geometry: Geometry, activation: str, slope: float)
     rows, columns = axes(geometry)
     (N, H, W, C), K = dx.shape, g.shape[3]
     sizes = N, triton.cdiv(H, rows.stride), triton.cdiv(W, columns.stride)
-    tiles = _boxes(*sizes, rows.stride * columns.stride, C, min(128 // g.itemsize, whole(K)))
+    tiles = _boxes(*sizes, rows.stride * columns.stride, C, 128 // g.itemsize)
     tiles = configuration("conv_dx_boxes", key(dx, g, rows, columns, 1), tiles)
     tiles["BLOCK_K"] = min(tiles["BLOCK_K"], whole(K))  # a step lies within one tap
     box = tiles["BOX_N"], tiles["BOX_H"], tiles["BOX_W"]
