@@ -109,16 +109,17 @@ def conv_fused_nhwc(x, w, geometry: Geometry, epilogue: Epilogue):
     p = problem(x, w, geometry, epilogue)
     if conv_few.suits(p):
         return conv_few.by_lanes(p)
-    return conv_boxes.by_boxes(p) if conv_boxes.suits(p) else by_pointers(p)
+    w = krsc(p.w, p.x.dtype)
+    return conv_boxes.by_boxes(p, w) if conv_boxes.suits(p, w) else by_pointers(p, w)
 
 
-def by_pointers(p: Problem):
-    """Launch `conv_kernel`."""
+def by_pointers(p: Problem, w):
+    """Launch `conv_kernel`, the weights packed as (K, R, S, C)."""
     rows, columns = axes(p.geometry)
     tiles = configuration("conv", p.key, _tiles(p))
     across = triton.cdiv(p.pixels, tiles["BLOCK_M"])
     out = Output(p, across)
-    launch(conv_kernel, (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups), p.x, krsc(p.w, p.x.dtype), *out.pointers,
+    launch(conv_kernel, (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups), p.x, w, *out.pointers,
            p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG, p.length, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG,
            PADDED=p.padded, ALIGNED=p.CG % tiles["BLOCK_C"] == 0, RUN=p.run, ACC=accumulator(p.x.dtype),
            PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip

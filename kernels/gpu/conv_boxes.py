@@ -18,7 +18,10 @@ Bytes and FLOPs: as in conv.py. Not covered, and left to conv.py: groups, other 
 than 32 channels on either side, boxes of which less than three quarters are pixels, and dtypes without tensor cores.
 
 History, by the static report of 128>256 k4 s2 in float16 on sm_90, 8 warps, tiles of 128 x 128 x 64:
-1. Against pointers: the loop has no LDGSTS and no addresses, one thread starts each copy.
+1. Boxes: no LDGSTS, no addresses and no masks in the loop, one thread starts each copy: 92 registers, where the same
+   tiles took 109 by pointers.
+2. The weights in two axes: reshaped from (K, R S, C) they went through registers on their way to the first factor.
+3. 256 channels in a tile where that fills the GPU: 154 registers.
 """
 
 from __future__ import annotations
@@ -28,10 +31,9 @@ import math
 import triton
 import triton.language as tl
 
-from scratchgan.kernels.gpu.axis import PROCESSORS, axes, products, side, whole
+from scratchgan.kernels.gpu.axis import PROCESSORS, axes, fetched, products, side, whole
 from scratchgan.kernels.gpu.epilogue import Output, Problem, finish, static_case
 from scratchgan.kernels.gpu.launch import Case, capability, configuration, descriptor, dot_precision, launch
-from scratchgan.kernels.gpu.prepack import krsc
 
 WASTE = 4 / 3  # at most so many pixels in boxes for each pixel of y
 CONFIGURATIONS = [
@@ -70,19 +72,20 @@ def conv_boxes_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, N, K, P, Q, ROWS: tl.conste
            ACTIVATION, SLOPE, GAIN, SHUFFLE)  # fmt: skip
 
 
-def suits(p: Problem) -> bool:
+def suits(p: Problem, w) -> bool:
     """Whether this kernel covers the problem, on a GPU that has the engine, without much waste."""
     g = p.geometry
-    if capability() < 90 or products(p.x.dtype) not in ("half", "tf32") or g.groups > 1 or p.pixels == 0:
-        return False
     covered = g.stride == (1, 1) or (g.stride == (2, 2) and g.size[0] % 2 == g.size[1] % 2 == 0)
-    return covered and whole(p.C) >= 32 and p.K >= 64 and p.epilogue.shuffle == 1 and _boxed(p, _box(p)) <= WASTE * p.pixels
+    filled = g.groups == 1 and whole(p.C) >= 32 and p.K >= 64 and _boxed(p, _box(p)) <= WASTE * p.pixels
+    simple = p.epilogue.shuffle == 1 and products(p.x.dtype) in ("half", "tf32")
+    return covered and filled and simple and capability() >= 90 and fetched(p.x, w)
 
 
-def by_boxes(p: Problem):
-    """Launch `conv_boxes_kernel`."""
+def by_boxes(p: Problem, w):
+    """Launch `conv_boxes_kernel`, the weights packed as (K, R, S, C)."""
     (rows, columns), g, N = axes(p.geometry), p.geometry, p.x.shape[0]
     tiles = configuration("conv_boxes", p.key, _tiles(p))
+    tiles["BLOCK_C"] = min(tiles["BLOCK_C"], whole(p.C))  # a step lies in one tap
     box = tiles["BOX_N"], tiles["BOX_H"], tiles["BOX_W"]
     boxes = math.prod(map(triton.cdiv, (N, *g.out), box))
     out = Output(p, boxes)
@@ -91,7 +94,7 @@ def by_boxes(p: Problem):
         x = descriptor(x, (*box[:2], 1, box[2], tiles["BLOCK_C"]))
     else:
         x = descriptor(p.x, (*box, tiles["BLOCK_C"]))
-    w = descriptor(krsc(p.w, p.x.dtype).reshape(p.K, -1), (tiles["BLOCK_K"], tiles["BLOCK_C"]))
+    w = descriptor(w.reshape(p.K, -1), (tiles["BLOCK_K"], tiles["BLOCK_C"]))
     launch(conv_boxes_kernel, (boxes * triton.cdiv(p.K, tiles["BLOCK_K"]),), x, w, *out.pointers, N, p.K, *g.out,
            ROWS=rows, COLUMNS=columns, C=p.C, PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip
     return out.results()
@@ -116,7 +119,7 @@ def _tiles(p: Problem) -> dict[str, int]:
     while wide > 64 and triton.cdiv(p.pixels, 128) * triton.cdiv(p.K, wide) < PROCESSORS:
         wide //= 2
     names = ("BOX_N", "BOX_H", "BOX_W")
-    return {**dict(zip(names, _box(p))), "BLOCK_K": wide, "BLOCK_C": min(128 // p.x.dtype.itemsize, whole(p.C)),
+    return {**dict(zip(names, _box(p))), "BLOCK_K": wide, "BLOCK_C": 128 // p.x.dtype.itemsize,
             "num_warps": 8, "num_stages": 3}  # fmt: skip
 
 

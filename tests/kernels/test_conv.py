@@ -218,12 +218,13 @@ def test_an_infinite_number_reaches_its_windows_alone(on, name):
 
 
 @pytest.mark.parametrize("on", ON)
-def test_tf32_where_it_is_allowed(on):
-    x, w = factors(CASES["ResNet, k3"], np.float32)
+@pytest.mark.parametrize("case", [CASES["ResNet, k3"], BOXES["k3"]])
+def test_tf32_where_it_is_allowed(on, case):
+    x, w = factors(case, np.float32)
     before = float32_matmul_precision()
     set_float32_matmul_precision("high")
     try:
-        check(on, conv_nhwc, x, w, geometry=CASES["ResNet, k3"][0], reduction=terms(CASES["ResNet, k3"]), dtype=np.float16)
+        check(on, conv_nhwc, x, w, geometry=case[0], reduction=terms(case), dtype=np.float16)
     finally:
         set_float32_matmul_precision(before)
 
