@@ -1,16 +1,16 @@
 """Cross entropy of logits and classes, with its gradient: PyTorch's, the mean over what is not ignored.
 
-For each of the entries i = (n, place) of x (N, C, ...), with p = softmax(x_i), target t_i, label smoothing s, a weight
-w_c for each class (1 by default), and k_i = 0 where t_i is ignored, else 1,
+For each of the entries i = (n, place) of x (N, C, ...), with p = softmax(x_i), target t_i, label smoothing s,
+a weight w_c for each class (1 by default), and k_i = 0 where t_i is ignored, else 1,
 
     a_ic  = k_i ((1 - s) w_c [c = t_i] + s w_c / C)         A_i = sum_c a_ic
     count = sum_i k_i w_(t_i)
     value = sum_i sum_c a_ic (-log p_ic) / count
     dx_ic = (A_i p_ic - a_ic) / count,  0 where t_i is ignored
 
-With z = x - max x, -log p_c = log(sum_j e^z_j) - z_c keeps its digits at logits of any size. Infinite logits give what
-PyTorch makes of them, and so does a mean of nothing: NaN, with a gradient of 0. A target that is neither ignored nor a
-class makes the count NaN. Values, dtypes and `scale` are as in `kernels/losses.py`.
+With z = x - max x, -log p_c = log(sum_j e^z_j) - z_c keeps its digits at logits of any size. Infinite logits
+give what PyTorch makes of them, and so does a mean of nothing: NaN, with a gradient of 0. A target that is
+neither ignored nor a class makes the count NaN. Values, dtypes and `scale` are as in `kernels/losses.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scratchgan.kernels.means import gradient, wide
 
 @kernel
 def cross_entropy(x, target, weight=None, ignore_index: int = -100, label_smoothing: float = 0.0, scale=None):
-    """The value, and dx, of logits x (N, C, ...) and classes `target` (N, ...), integers; `weight` is (C,) or None."""
+    """The value, and dx, of logits x (N, C, ...) and integers `target` (N, ...); `weight` is (C,) or None."""
     check_classes(x, target, weight)
     m, z, C = xp(x), wide(x), x.shape[1]
     w = m.ones((C,), dtype=z.dtype) if weight is None else weight.astype(z.dtype, copy=False)
@@ -49,6 +49,6 @@ def check_classes(x, target, weight) -> None:
     """Raise a ValueError for shapes that don't fit together."""
     expected = (x.shape[0], *x.shape[2:])
     if target.shape != expected:
-        raise ValueError(f"cross_entropy: target has shape {target.shape}, expected {expected} for x of {x.shape}")
-    if weight is not None and weight.shape != (x.shape[1],):
-        raise ValueError(f"cross_entropy: weight has shape {weight.shape}, expected {(x.shape[1],)}, one per class")
+        raise ValueError(f"cross_entropy: target has shape {target.shape}, expected {expected}")
+    if weight is not None and weight.shape != x.shape[1:2]:
+        raise ValueError(f"cross_entropy: weight has shape {weight.shape}, expected {x.shape[1:2]}")

@@ -5,11 +5,12 @@ With g_n the gradient of D at sample n (all axes but the first), N samples, and 
     r1_penalty          gamma / 2 mean_n |g_n|^2            dg = gamma / N g
     gradient_penalty    weight mean_n (|g_n| - 1)^2         dg_n = 2 weight / N (1 - 1 / |g_n|) g_n
 
-R1 at real samples, R2 at fake ones: Mescheder et al. 2018 (arXiv 1801.04406), (9); WGAN-GP's penalty at random points
-between both: Gulrajani et al. 2017 (1704.00028), (3). Where g_n = 0 the norm has no derivative, and dg_n is 0.
+R1 at real samples, R2 at fake ones: Mescheder et al. 2018 (arXiv 1801.04406), (9); WGAN-GP's penalty at
+random points between both: Gulrajani et al. 2017 (1704.00028), (3). Where g_n = 0 the norm has no derivative,
+and dg_n is 0.
 
-Squares are added in float32 (float64 for float64): of numbers beyond 1e19 they are infinite there, and below 1e-23
-they are 0, and so is that sample's dg. Values, dtypes and `scale` are as in `kernels/losses.py`.
+Squares are added in float32 (float64 for float64): of numbers beyond 1e19 they are infinite there, and below
+1e-23 they are 0, and so is that sample's dg. Values, dtypes and `scale` are as in `kernels/losses.py`.
 """
 
 from __future__ import annotations

@@ -3,28 +3,30 @@
 With r = D(x) the logits of N real samples, f = D(G(z)) those of M samples of G, s(u) = 1 / (1 + e^-u), and so
 -log s(u) = softplus(-u) and -log(1 - s(u)) = softplus(u), the losses to be descended are
 
-    minimax_d           mean softplus(-r) + mean softplus(f)                Goodfellow et al. 2014 (1406.2661), -(1)
-    minimax_g           -mean softplus(f) = mean log(1 - s(f))              the part of (1) that G moves
-    non_saturating_g    mean softplus(-f)                                   ibid., section 3
-    least_squares_d     1/2 mean (r - b)^2 + 1/2 mean (f - a)^2             Mao et al. 2017 (1611.04076), (2)
-    least_squares_g     1/2 mean (f - c)^2                                  ibid.
-    hinge_d             mean max(0, 1 - r) + mean max(0, 1 + f)             Lim & Ye 2017 (1705.02894), Miyato et al.
-                                                                            2018 (1802.05957), (16)
-    wasserstein_d       mean f - mean r                                     Arjovsky et al. 2017 (1701.07875), (3)
-    wasserstein_g       -mean f                                             ibid.; also the generator's of the hinge
-    relativistic_d      mean softplus(f - r), pairs of r and f, N = M       Jolicoeur-Martineau 2018 (1807.00734),
-    relativistic_g      mean softplus(r - f)                                R3GAN: Huang et al. 2024 (2501.05441)
+    minimax_d           mean softplus(-r) + mean softplus(f)            -(1) of Goodfellow et al. 2014 [1]
+    minimax_g           -mean softplus(f) = mean log(1 - s(f))          the part of (1) that G moves
+    non_saturating_g    mean softplus(-f)                               ibid., section 3
+    least_squares_d     1/2 mean (r - b)^2 + 1/2 mean (f - a)^2         Mao et al. 2017 [2]
+    least_squares_g     1/2 mean (f - c)^2                              ibid.
+    hinge_d             mean max(0, 1 - r) + mean max(0, 1 + f)         Lim & Ye 2017 [3], Miyato 2018 [4]
+    wasserstein_d       mean f - mean r                                 Arjovsky et al. 2017 [5]
+    wasserstein_g       -mean f                                         ibid.; G's loss beside the hinge, too
+    relativistic_d      mean softplus(f - r), of pairs, N = M           Jolicoeur-Martineau 2018 [6],
+    relativistic_g      mean softplus(r - f), of pairs                  Huang et al. 2024 (R3GAN) [7]
+
+    arXiv: [1] 1406.2661  [2] 1611.04076  [3] 1705.02894  [4] 1802.05957  [5] 1701.07875  [6] 1807.00734
+           [7] 2501.05441
 
 Discriminators' return (value, dr, df), generators' (value, df): the real logits do not depend on G.
 
-Logits have any shape; means are over all of their numbers. softplus(u) = max(u, 0) + log1p(e^-|u|) neither overflows
-nor loses digits, so that values and gradients are right at logits of any size. Infinite logits give what the
-formulas' limits are (inf - inf is NaN), NaN gives NaN, and the mean of no logits is NaN, as in PyTorch; where 1 - r
-or 1 + f is 0, the hinge's slope is 0.
+Logits have any shape; means are over all of their numbers. softplus(u) = max(u, 0) + log1p(e^-|u|) neither
+overflows nor loses digits, so that values and gradients are right at logits of any size. Infinite logits give
+what the formulas' limits are (inf - inf is NaN), NaN gives NaN, and the mean of no logits is NaN, as in
+PyTorch; where 1 - r or 1 + f is 0, the hinge's slope is 0.
 
-The value is a float32 (for float64 logits float64) number without axes, gradients are in the logits' dtype. With
-`scale`, an array of one number, they are those of scale times the value: the loss scale of float16, or what comes
-back from behind the loss; gradients are multiplied by it before they are rounded.
+The value is a float32 (for float64 logits float64) number without axes, gradients are in the logits' dtype.
+With `scale`, an array of one number, they are those of scale times the value: the loss scale of float16, or
+what comes back from behind the loss; gradients are multiplied by it before they are rounded.
 """
 
 from __future__ import annotations

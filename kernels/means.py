@@ -1,4 +1,4 @@
-"""Means of float16 and bfloat16 arrays in float32, and their gradients; what the references of losses share."""
+"""What the references of losses share: means of float16 and bfloat16 in float32, and their gradients."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def mean(loss):
 def gradient(slope, scale, dtype, count: int | None = None):
     """slope / count, times the one number in the array `scale` if there is one, in `dtype`.
 
-    `count` is how many numbers the mean is of, by default slope's. What exceeds float16 becomes infinite: that is
-    how a loss scale is found to be too large.
+    `count` is how many numbers the mean is of, by default slope's. What exceeds float16 becomes infinite:
+    that is how a loss scale is found to be too large.
     """
     d = slope / max(1, slope.size if count is None else count)
     d = d if scale is None else d * scale.reshape(())

@@ -7,7 +7,8 @@ With d = a - b and the mean over all numbers,
     smooth_l1_loss      mean of d^2 / (2 beta) where |d| < beta,            da = clip(d / beta, -1, 1) / n
                         |d| - beta / 2 elsewhere; beta > 0
 
-and db = -da. Values, dtypes and `scale` are as in `kernels/losses.py`; d is taken in the precision of the sums.
+and db = -da. Values, dtypes and `scale` are as in `kernels/losses.py`; d is taken in the precision of the
+sums.
 """
 
 from __future__ import annotations

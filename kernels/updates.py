@@ -1,12 +1,14 @@
-"""Optimisers over flat arenas: update, moving average of the weights, zeroed gradients and half-precision copy in one.
+"""Optimisers over flat arenas: update, average of weights, zeroed gradients and half-precision copy in one.
 
-All parameters of a network lie one after the other in one array p (n,), and so do their gradients g, the optimiser's
-averages, the moving average of the weights `ema`, and `half`, the copy in which networks compute. The updates are those
-of `scratchgan/optim.py`, operation by operation, with the gradient g / scale, or its negative (`maximize`), plus
-weight_decay p:
+All parameters of a network lie one after the other in one array p (n,), and so do their gradients g, the
+optimiser's averages, the moving average of the weights `ema`, and `half`, the copy in which networks compute.
+The updates are those of `scratchgan/optim.py`, operation by operation, with the gradient g / scale, or its
+negative (`maximize`), plus weight_decay p:
 
-    sgd         b <- momentum b + (1 - dampening) g, at step 1 b <- g       p <- p - lr b    (Nesterov: g + momentum b)
-    rmsprop     v <- alpha v + (1 - alpha) g^2                              p <- p - lr g / (sqrt(v) + eps)
+    sgd         b <- momentum b + (1 - dampening) g, at step 1 b <- g
+                p <- p - lr b, for Nesterov p - lr (g + momentum b)
+    rmsprop     v <- alpha v + (1 - alpha) g^2
+                p <- p - lr g / (sqrt(v) + eps)
     adam        m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
                 p <- p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 
@@ -14,18 +16,21 @@ weight_decay p:
     half <- p, rounded
     g <- 0                            unless `zero` is False
 
-Nothing here reads the host, so that a CUDA graph can hold a step: `lr`, `scale` and `found` are arrays of one number,
-and `clock` is one of three in float64, which begin as 0 and which `advance` moves once a step, before the updates:
+Nothing here reads the host, so that a CUDA graph can hold a step: `lr`, `scale` and `found` are arrays of one
+number, and `clock` is one of three in float64, which begin as 0 and which `advance` moves once a step, before
+the updates:
 
     clock = (t, 1 - beta1^t, sqrt(1 - beta2^t)),    t <- t + 1
 
-Where `found` is not 0 (`nonfinite` counts the infinite gradients and NaN that too large a loss scale makes), the step
-does not take place: advance and updates leave everything as it is, but zero g. `rescale`, last in a step, then makes
-the loss scale smaller, and larger after a while without such steps, as PyTorch's GradScaler does.
+Where `found` is not 0 (`nonfinite` counts the infinite gradients and NaN that too large a loss scale makes),
+the step does not take place: advance and updates leave everything as it is, but zero g. `rescale`, last in a
+step, then makes the loss scale smaller, and larger after a while without such steps, as PyTorch's GradScaler
+does.
 
-Updates are in place: they return the arrays that they were given, in the order p, g, the optimiser's, ema, half, with
-None for those that were left out. p, the averages and ema are of one dtype, float32 or float64; g and half are of any.
-The references read `found` on the host. `shared` stands for ema, half, decay, warmup, scale, found, zero.
+Updates are in place: they return the arrays that they were given, in the order p, g, the optimiser's, ema,
+half, with None for those that were left out. p, the averages and ema are of one dtype, float32 or float64; g
+and half are of any. The references read `found` on the host. `shared` stands for ema, half, decay, warmup,
+scale, found, zero.
 """
 
 from __future__ import annotations
@@ -55,9 +60,9 @@ def nonfinite(g):
 
 @kernel
 def rescale(scale, clean, found, growth: float = 2.0, backoff: float = 0.5, interval: int = 2000):
-    """scale <- backoff scale where `found`; growth scale, unless infinite, after `interval` steps without. In place.
+    """scale <- backoff scale where `found`; after `interval` steps without, growth scale if that is finite.
 
-    `clean`, of one number like scale and found, counts these steps.
+    In place. `clean`, of one number like scale and found, counts these steps.
     """
     m, over = xp(scale), found != 0
     steps = m.where(over, 0, clean + 1)
@@ -87,8 +92,11 @@ def sgd(p, g, b, clock, lr, *, momentum: float = 0.0, dampening: float = 0.0, ne
 @kernel
 def rmsprop(p, g, v, mean, b, clock, lr, *, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0,
             weight_decay: float = 0.0, maximize: bool = False, **shared):  # fmt: skip
-    """One step of RMSprop. With `mean`, the average gradient, v - mean^2 is in v's place ("centered"); where rounding
-    makes that negative it is 0. With momentum b <- momentum b + g / (sqrt(v) + eps), p <- p - lr b. Else None."""
+    """One step of RMSprop.
+
+    With `mean`, the average gradient, v - mean^2 is in v's place ("centered"), 0 where rounding makes it
+    negative. With momentum, b <- momentum b + g / (sqrt(v) + eps) and p <- p - lr b. Without, these are None.
+    """
     check_arenas(p, g, v, mean, b, **shared)
 
     def rule(g):
@@ -107,8 +115,7 @@ def rmsprop(p, g, v, mean, b, clock, lr, *, alpha: float = 0.99, eps: float = 1e
 @kernel
 def adam(p, g, m, v, largest, clock, lr, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
          weight_decay: float = 0.0, maximize: bool = False, **shared):  # fmt: skip
-    """One step of Adam; `largest`, the largest v so far, is that of AMSGrad, or None. Advance the clock by the same
-    betas."""
+    """One step of Adam, the clock advanced by the same betas; `largest`: AMSGrad's largest v so far, or None."""
     check_arenas(p, g, m, v, largest, **shared)
 
     def rule(g):
@@ -126,10 +133,10 @@ def check_arenas(p, g, *averages, ema=None, half=None, **_) -> None:
     """Raise a ValueError for arrays that are no arenas of one size, and of one dtype where they must be."""
     for a in (p, g, *averages, ema, half):
         if a is not None and (a.ndim != 1 or a.shape != p.shape):
-            raise ValueError(f"updates: arenas of shapes {p.shape} and {a.shape}, expected one axis of equal size")
+            raise ValueError(f"updates: arenas of shapes {p.shape} and {a.shape}, expected one axis and size")
     for a in (*averages, ema):
         if a is not None and a.dtype != p.dtype:
-            raise ValueError(f"updates: {p.dtype} parameters with averages of {a.dtype}, expected the same dtype")
+            raise ValueError(f"updates: {p.dtype} parameters, averages of {a.dtype}: expected one dtype")
 
 
 def _update(rule, p, g, averages, clock, weight_decay, maximize, *, ema=None, half=None, decay: float = 0.999,

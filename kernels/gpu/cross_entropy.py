@@ -1,18 +1,18 @@
 """Cross entropy in Triton: the formulas of `kernels/cross_entropy.py`.
 
-Layout: x (N, C, P) with the places P in one axis, contiguous or channels-last (others are copied); dx likewise. The
-entry i = n P + p begins at n C P + p, its classes P apart; or at i C, its classes in a row.
+Layout: x (N, C, P) with the places P in one axis, contiguous or channels-last (others are copied); dx
+likewise. The entry i = n P + p begins at n C P + p, its classes P apart; or at i C, its classes in a row.
 
-Tiling: a program takes BLOCK_M entries, and walks over their classes twice, BLOCK_C at a time: for the maximum and
-the sum of e^z, which is scaled anew where the maximum grows, then for losses and gradients. Where one tile holds all
-classes the second reading is of the cache.
+Tiling: a program takes BLOCK_M entries, and walks over their classes twice, BLOCK_C at a time: for the
+maximum and the sum of e^z, which is scaled anew where the maximum grows, then for losses and gradients. Where
+one tile holds all classes the second reading is of the cache.
 
               c -->  BLOCK_C
     i |  [        ] [        ] [     ]      1. max, sum e^(x - max)
     BLOCK_M         [        ] [     ]      2. z = x - max:  loss -= a z,  dx = (A e^z / sum - a) / count
 
-The count of entries, by which both are divided, each program adds up itself where there are at most FEW; of more it
-is added before, in two launches. Parts of the value are added in a last one.
+The count of entries, by which both are divided, each program adds up itself where there are at most FEW; of
+more it is added before, in two launches. Parts of the value are added in a last one.
 
 Bytes: reads x, twice where C > BLOCK_C, and writes dx. FLOPs: some 15 for each logit, with two exponentials.
 
@@ -46,7 +46,7 @@ FEW = 4096  # entries that each program counts
 
 @triton.jit
 def counted(i, TARGET, WEIGHT, M, C, IGNORED: tl.constexpr, ACC: tl.constexpr):
-    """Classes of the entries i, whether they count, and the classes' weights: 0 if not, NaN for what is no class."""
+    """Classes of the entries i, whether they count, and their weights: 0 if not, NaN for what is no class."""
     t = tl.load(TARGET + i, mask=i < M, other=0).to(tl.int64)
     kept = (i < M) & (t != IGNORED)
     known = (t >= 0) & (t < C)
@@ -90,9 +90,9 @@ def weights_of(WEIGHT, c, C, ACC: tl.constexpr):
 
 
 @triton.jit
-def cross_entropy_kernel(X, TARGET, WEIGHT, COUNT, DX, PARTS, SCALE, M, C, P, STEP_P, STEP_C, IGNORED: tl.constexpr,
-                         SMOOTHING: tl.constexpr, ACC: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
-                         BLOCK: tl.constexpr):  # fmt: skip
+def cross_entropy_kernel(X, TARGET, WEIGHT, COUNT, DX, PARTS, SCALE, M, C, P, STEP_P, STEP_C,
+                         IGNORED: tl.constexpr, SMOOTHING: tl.constexpr, ACC: tl.constexpr,
+                         BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """dx of BLOCK_M entries, and their part of the value."""
     i = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     target, kept, w_target = counted(i, TARGET, WEIGHT, M, C, IGNORED, ACC)
@@ -114,7 +114,7 @@ def cross_entropy_kernel(X, TARGET, WEIGHT, COUNT, DX, PARTS, SCALE, M, C, P, ST
     # 2. Losses and gradients
     base = tl.where((top == float("-inf")) & (i >= M), 0.0, top)
     smooth = tl.full((), SMOOTHING, ACC) / C
-    total_a = w_target * (1 - SMOOTHING) + tl.where(kept, smooth * tl.sum(weights), 0.0)
+    total_a = w_target * (1 - SMOOTHING) + smooth * tl.sum(weights)
     count = count_of(COUNT, TARGET, WEIGHT, M, C, IGNORED, ACC, BLOCK)
     loss = total_a * tl.log(exponentials)
     for start in range(0, C, BLOCK_C):
@@ -126,7 +126,8 @@ def cross_entropy_kernel(X, TARGET, WEIGHT, COUNT, DX, PARTS, SCALE, M, C, P, ST
         a += smooth * weights_of(WEIGHT, c, C, ACC)[None, :]
         loss -= tl.sum(tl.where(inside & (a != 0), a * z, 0.0), 1)
         dx = (total_a[:, None] * (tl.exp(z) / exponentials[:, None]) - a) / count
-        store_gradient(DX, first[:, None] + c[None, :] * STEP_C, inside, tl.where(kept[:, None], dx, 0.0), SCALE)
+        dx = tl.where(kept[:, None], dx, 0.0)
+        store_gradient(DX, first[:, None] + c[None, :] * STEP_C, inside, dx, SCALE)
     tl.store(PARTS + tl.program_id(0), tl.sum(tl.where(kept, loss, 0.0)) / count)
 
 
@@ -145,8 +146,9 @@ def cross_entropy(x, target, weight=None, ignore_index: int = -100, label_smooth
     tiles["BLOCK_M"] = max(1, tiles["BLOCK"] // tiles["BLOCK_C"])
     constants = {"IGNORED": ignore_index, "ACC": accumulator(x.dtype)}
     parts = workspace(x, M, tiles["BLOCK_M"])
-    launch(cross_entropy_kernel, parts.shape, x, target, weight, _count(x, target, weight, M, C, constants), dx, parts,
-           scale, M, C, max(1, P), step_p, step_c, SMOOTHING=float(label_smoothing), **constants, **tiles)  # fmt: skip
+    count = _count(x, target, weight, M, C, constants)
+    launch(cross_entropy_kernel, parts.shape, x, target, weight, count, dx, parts, scale, M, C, max(1, P),
+           step_p, step_c, SMOOTHING=float(label_smoothing), **constants, **tiles)  # fmt: skip
     return total(parts), dx
 
 
@@ -161,7 +163,7 @@ def _count(x, target, weight, M: int, C: int, constants: dict):
 
 
 def _laid_out(x, C: int, P: int):
-    """x contiguous or channels-last, memory like it for dx, and the steps from place to place and class to class."""
+    """x contiguous or channels-last, memory like it for dx, the steps between places and between classes."""
     last = x.transpose(0, *range(2, x.ndim), 1)
     if x.ndim > 2 and last.flags.c_contiguous:
         return x, empty(x, last.shape).transpose(0, x.ndim - 1, *range(1, x.ndim - 1)), C, 1
@@ -174,8 +176,9 @@ def static_cases() -> dict[str, Case]:
     import numpy as np
 
     half, brain, single = (np.empty((256, 1000), t) for t in (np.float16, ml_dtypes.bfloat16, np.float32))
-    many, pixels = np.empty((4096, 21841), np.float16), np.empty((8, 128, 128, 19), np.float32).transpose(0, 3, 1, 2)
-    labels, of_many, of_pixels = np.empty(256, np.int64), np.empty(4096, np.int64), np.empty((8, 128, 128), np.int32)
+    many, of_many = np.empty((4096, 21841), np.float16), np.empty(4096, np.int64)
+    pixels, of_pixels = np.empty((8, 128, 128, 19), np.float32), np.empty((8, 128, 128), np.int32)
+    pixels, labels = pixels.transpose(0, 3, 1, 2), np.empty(256, np.int64)
     weight, n = np.empty(1000, np.float32), half.size
     return {
         "float16": Case(lambda: cross_entropy(half, labels), 15 * n, 4 * n),

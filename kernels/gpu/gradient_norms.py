@@ -1,24 +1,24 @@
 """Penalties on gradient norms in Triton: the formulas of `kernels/gradient_norms.py`.
 
-Layout: g without gaps, as N rows of L numbers, one for each sample, in any order of the other axes; dg is laid out
-likewise.
+Layout: g without gaps, as N rows of L numbers, one for each sample, in any order of the other axes; dg is
+laid out likewise.
 
-Tiling of r1_penalty: BLOCK numbers in a row for each program, which stores their gradients and its part of the value;
-a second launch adds the parts. Of gradient_penalty, whose gradients need the norms:
+Tiling of r1_penalty: BLOCK numbers in a row for each program, which stores their gradients and its part of
+the value; a second launch adds the parts. Of gradient_penalty, whose gradients need the norms:
 
     launch 1    row n    |..........|..........|......    |        squares of row n, added chunk by chunk
                               |           |          |
                 parts (N, CHUNKS)         CHUNKS numbers
                               |___________|__________|
     launch 2    row n    |..........|..........|......    |        each program adds row n's parts, and scales
-                                                                   one chunk; the first one adds all for the value
+                                                                   one chunk; the first adds all for the value
 
-A program takes BLOCK_N rows and one chunk of PER numbers, BLOCK_L at a time: several rows where they are short (points
-of the plane), several tiles where a row has more than MOST_CHUNKS. Parts are added in the same order in all programs,
-so that equal inputs give equal bits.
+A program takes BLOCK_N rows and one chunk of PER numbers, BLOCK_L at a time: several rows where they are
+short (points of the plane), several tiles where a row has more than MOST_CHUNKS. Parts are added in the same
+order in all programs, so that equal inputs give equal bits.
 
-Bytes: r1_penalty reads g and writes dg; gradient_penalty reads g twice, the second time from the cache as far as it
-fits there. FLOPs: two or three for each number.
+Bytes: r1_penalty reads g and writes dg; gradient_penalty reads g twice, the second time from the cache as far
+as it fits there. FLOPs: two or three for each number.
 
 History:
 1. The value in the second launch, by its first program: two launches where three would be natural.
@@ -38,7 +38,7 @@ from scratchgan.kernels.gpu.memory import demand, demand_numbers, empty, empty_l
 from scratchgan.kernels.means import accumulated
 
 DEFAULT = {"BLOCK": 1024, "num_warps": 4}
-CONFIGURATIONS = [{"BLOCK": block, "num_warps": warps} for block in (512, 1024, 2048, 4096) for warps in (4, 8)]
+CONFIGURATIONS = [{"BLOCK": block, "num_warps": warps} for block in (512, 1024, 2048) for warps in (4, 8)]
 MOST_CHUNKS = 256  # of a row
 
 
@@ -61,7 +61,8 @@ def rows_of(N, CHUNKS, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
-def squares_kernel(G, PARTS, N, L, PER, CHUNKS, ACC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr):
+def squares_kernel(G, PARTS, N, L, PER, CHUNKS,
+                   ACC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_L: tl.constexpr):  # fmt: skip
     """PARTS[n, chunk] = the sum of g^2 over a chunk of row n."""
     n, chunk = rows_of(N, CHUNKS, BLOCK_N)
     squares = tl.zeros((BLOCK_N, BLOCK_L), ACC)
@@ -150,8 +151,8 @@ def static_cases() -> dict[str, Case]:
     def images(dtype, edge):
         return np.empty((32, edge, edge, 3), dtype).transpose(0, 3, 1, 2)
 
-    half, brain, single, large = images(np.float16, 64), images(ml_dtypes.bfloat16, 64), images(np.float32, 64), \
-        images(np.float32, 512)  # fmt: skip
+    half, brain, single = (images(dtype, 64) for dtype in (np.float16, ml_dtypes.bfloat16, np.float32))
+    large = images(np.float32, 512)
     points, n = np.empty((256, 2), np.float32), half.size
     return {
         "r1 float16": Case(lambda: r1_penalty(half, 10.0), 3 * n, 4 * n),

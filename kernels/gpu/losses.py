@@ -2,21 +2,23 @@
 
 Layout: logits without gaps, in any order of the axes; gradients take the logits' order.
 
-Tiling: program i takes the numbers i BLOCK ... (i + 1) BLOCK - 1 of both real and fake logits, each masked beyond its
-own end; it stores their gradients and its part of the value. A second launch adds the parts, if there are several.
+Tiling: program i takes the numbers i BLOCK ... (i + 1) BLOCK - 1 of both real and fake logits, each masked
+beyond its own end; it stores their gradients and its part of the value. A second launch adds the parts, if
+there are several.
 
     real     |........|........|....    |               N numbers
     fake     |........|........|........|......  |      M numbers
     program      0        1        2        3
 
-A loss is a function of one tile that gives its losses and slopes; a kernel is compiled with one for each side.
+A loss is a function of one tile that gives its losses and slopes; a kernel is compiled with one for each
+side.
 
-Bytes: reads each logit, writes each gradient. FLOPs: up to 40 for each number (exp, and log1p by its series). Batches
-of logits are small, so what counts is the launch: one up to BLOCK logits, two beyond.
+Bytes: reads each logit, writes each gradient. FLOPs: up to 40 for each number (exp, and log1p by its series).
+Batches of logits are small, so what counts is the launch: one up to BLOCK logits, two beyond.
 
 History:
-1. The value's part and the gradients of both sides in one pass: one launch, where the formulas written operation by
-   operation take 10 to 20.
+1. The value's part and the gradients of both sides in one pass: one launch, where the formulas, operation by
+   operation, take 10 to 20.
 """
 
 from __future__ import annotations
@@ -30,15 +32,15 @@ from scratchgan.kernels.gpu.memory import demand, demand_alike, demand_numbers, 
 from scratchgan.kernels.means import check_shapes
 
 DEFAULT = {"BLOCK": 1024, "num_warps": 4}
-CONFIGURATIONS = [{"BLOCK": block, "num_warps": warps} for block in (256, 512, 1024, 2048) for warps in (2, 4, 8)]
+CONFIGURATIONS = [{"BLOCK": block, "num_warps": warps} for block in (512, 1024, 2048) for warps in (2, 4)]
 
 
 @triton.jit
 def log1p(e):
     """log(1 + e) for 0 <= e <= 1.
 
-    In float32, where tl.log has an error of 2^-22 near 1, as 2 artanh(z), z = e / (2 + e) <= 1/3, by its series,
-    whose rest is 2e-9 of the sum. In float64 as log(w) - (w - 1 - e) / w, w being 1 + e as rounded.
+    In float32, where tl.log has an error of 2^-22 near 1, as 2 artanh(z), z = e / (2 + e) <= 1/3, by its
+    series, whose rest is 2e-9 of the sum. In float64 as log(w) - (w - 1 - e) / w, w being 1 + e as rounded.
     """
     if e.dtype == tl.float64:
         w = 1 + e
@@ -112,7 +114,8 @@ def minus(u, CENTRE: tl.constexpr):
 
 
 @triton.jit
-def one_mean(U, DU, SCALE, N, LOSS: tl.constexpr, CENTRE: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
+def one_mean(U, DU, SCALE, N,
+             LOSS: tl.constexpr, CENTRE: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Store the gradients of this program's tile of N logits; its part of their mean loss."""
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offset < N
@@ -122,8 +125,8 @@ def one_mean(U, DU, SCALE, N, LOSS: tl.constexpr, CENTRE: tl.constexpr, ACC: tl.
 
 
 @triton.jit
-def generator_kernel(F, DF, PARTS, SCALE, M,
-                     LOSS: tl.constexpr, CENTRE: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+def generator_kernel(F, DF, PARTS, SCALE, M, LOSS: tl.constexpr, CENTRE: tl.constexpr,
+                     ACC: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """The mean loss of M fake logits, and its gradient."""
     tl.store(PARTS + tl.program_id(0), one_mean(F, DF, SCALE, M, LOSS, CENTRE, ACC, BLOCK))
 

@@ -1,7 +1,7 @@
 """Means in Triton: the sum of what programs have left in a workspace, and the store of scaled gradients.
 
-Programs store one number each, and one program adds these in a second launch, always in the same order: no program
-waits for another and nothing is added atomically, so that equal inputs give equal bits.
+Programs store one number each, and one program adds these in a second launch, always in the same order: no
+program waits for another and nothing is added atomically, so that equal inputs give equal bits.
 
     programs    |  0  |  1  |  2  | ...        each stores the sum of its own numbers
     one program |<------ BLOCK ----->| ...     adds them, BLOCK at a time
@@ -39,7 +39,7 @@ def store_gradient(DX, offset, inside, gradient, SCALE):
 
 
 def workspace(like, size: int, block: int):
-    """Memory for the sums of programs that share `size` numbers, `block` each, in the precision of like's sums.
+    """Memory for the sums of programs that share `size` numbers, `block` each, in the dtype of like's sums.
 
     Its shape is the grid; of no numbers, too, there is a program, which stores that sum.
     """

@@ -2,14 +2,14 @@
 
 Layout: memory without gaps, in any order of the axes; b is brought to a's order, which da takes.
 
-Tiling: BLOCK numbers in a row for each program, which stores their gradients and its part of the mean; a second launch
-adds the parts, if there are several.
+Tiling: BLOCK numbers in a row for each program, which stores their gradients and its part of the mean; a
+second launch adds the parts, if there are several.
 
     a, b     |........|........|........|....    |
     program      0        1        2        3       (masked beyond the end)
 
-Bytes: reads a and b, writes da: three numbers for each of a. FLOPs: 5 to 10 for each number, so memory decides: the
-goal is the rate of a copy.
+Bytes: reads a and b, writes da: three numbers for each of a. FLOPs: 5 to 10 for each number, so memory
+decides: the goal is the rate of a copy.
 
 History:
 1. 2048 numbers for each program of 4 warps: of float16, two loads of 16 bytes of each input for each thread.
@@ -99,7 +99,8 @@ def static_cases() -> dict[str, Case]:
     import ml_dtypes
     import numpy as np
 
-    half, brain, single = (np.empty((16, 3, 256, 256), t) for t in (np.float16, ml_dtypes.bfloat16, np.float32))
+    types = (np.float16, ml_dtypes.bfloat16, np.float32)
+    half, brain, single = (np.empty((16, 3, 256, 256), dtype) for dtype in types)
     n = half.size
     return {
         "l1 float16": Case(lambda: l1_loss(half, half), 5 * n, 6 * n),

@@ -13,16 +13,17 @@ Tiling: BLOCK numbers in a row for each program, of every arena.
 
 Pad arenas to a multiple of 16 numbers: masks of others, and so their loads, are one number wide.
 
-Numbers of the step (lr, clock, scale, found) are read from device memory by each program; the corrections of Adam's
-averages, which need powers in float64, are made once a step by `advance`. Settings are constants of the kernel.
+Numbers of the step (lr, clock, scale, found) are read from device memory by each program; the corrections of
+Adam's averages, which need powers in float64, are made once a step by `advance`. Settings are constants of
+the kernel.
 
-Bytes: Adam with ema, half and zeroed gradients moves 42 for each float32 parameter (p, m, v, ema: 8 each; g: 8; half:
-2), where separate passes for update, average, cast and zeroing move 50. FLOPs: some 20, with a root and a division, so
-memory decides: the goal is the rate of a copy.
+Bytes: Adam with ema, half and zeroed gradients moves 42 for each float32 parameter (p, m, v, ema: 8 each; g:
+8; half: 2), where separate passes for update, average, cast and zeroing move 50. FLOPs: some 20, with a root
+and a division, so memory decides: the goal is the rate of a copy.
 
 History:
-1. One pass over all arenas, 1024 numbers for each program of 4 warps: of float32, two loads of 16 bytes of each arena
-   for each thread.
+1. One pass over all arenas, 1024 numbers for each program of 4 warps: of float32, each thread has two loads of
+   16 bytes of each arena.
 """
 
 from __future__ import annotations
@@ -138,8 +139,9 @@ def average_square(v, g, DECAY: tl.constexpr):
 
 @triton.jit
 def sgd_kernel(P, G, B, EMA, HALF, CLOCK, LR, SCALE, FOUND, size, decay: tl.float64,
-               MOMENTUM: tl.constexpr, DAMPENING: tl.constexpr, NESTEROV: tl.constexpr, WEIGHT_DECAY: tl.constexpr,
-               MAXIMIZE: tl.constexpr, WARMUP: tl.constexpr, ZERO: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+               MOMENTUM: tl.constexpr, DAMPENING: tl.constexpr, NESTEROV: tl.constexpr,
+               WEIGHT_DECAY: tl.constexpr, MAXIMIZE: tl.constexpr, WARMUP: tl.constexpr, ZERO: tl.constexpr,
+               BLOCK: tl.constexpr):  # fmt: skip
     """One step of BLOCK parameters."""
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offset < size
@@ -161,7 +163,8 @@ def sgd_kernel(P, G, B, EMA, HALF, CLOCK, LR, SCALE, FOUND, size, decay: tl.floa
 @triton.jit
 def rmsprop_kernel(P, G, V, MEAN, B, EMA, HALF, CLOCK, LR, SCALE, FOUND, size, decay: tl.float64,
                    ALPHA: tl.constexpr, EPS: tl.constexpr, MOMENTUM: tl.constexpr, WEIGHT_DECAY: tl.constexpr,
-                   MAXIMIZE: tl.constexpr, WARMUP: tl.constexpr, ZERO: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+                   MAXIMIZE: tl.constexpr, WARMUP: tl.constexpr, ZERO: tl.constexpr,
+                   BLOCK: tl.constexpr):  # fmt: skip
     """One step of BLOCK parameters."""
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offset < size
@@ -188,7 +191,8 @@ def rmsprop_kernel(P, G, V, MEAN, B, EMA, HALF, CLOCK, LR, SCALE, FOUND, size, d
 @triton.jit
 def adam_kernel(P, G, M, V, LARGEST, EMA, HALF, CLOCK, LR, SCALE, FOUND, size, decay: tl.float64,
                 BETA1: tl.constexpr, BETA2: tl.constexpr, EPS: tl.constexpr, WEIGHT_DECAY: tl.constexpr,
-                MAXIMIZE: tl.constexpr, WARMUP: tl.constexpr, ZERO: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+                MAXIMIZE: tl.constexpr, WARMUP: tl.constexpr, ZERO: tl.constexpr,
+                BLOCK: tl.constexpr):  # fmt: skip
     """One step of BLOCK parameters."""
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offset < size
@@ -200,7 +204,8 @@ def adam_kernel(P, G, M, V, LARGEST, EMA, HALF, CLOCK, LR, SCALE, FOUND, size, d
     tl.store(M + offset, m, mask=written)
     tl.store(V + offset, v, mask=written)
     if LARGEST is not None:
-        v = tl.maximum(v, tl.load(LARGEST + offset, mask=inside, other=0.0), propagate_nan=tl.PropagateNan.ALL)
+        largest = tl.load(LARGEST + offset, mask=inside, other=0.0)
+        v = tl.maximum(v, largest, propagate_nan=tl.PropagateNan.ALL)
         tl.store(LARGEST + offset, v, mask=written)
     step = (tl.load(LR).to(tl.float64) / tl.load(CLOCK + 1)).to(p.dtype)
     p += m * -step / (tl.sqrt(v) / tl.load(CLOCK + 2).to(p.dtype) + EPS)
@@ -240,31 +245,35 @@ def sgd(p, g, b, clock, lr, *, momentum: float = 0.0, dampening: float = 0.0, ne
         weight_decay: float = 0.0, maximize: bool = False, **shared):  # fmt: skip
     """See `scratchgan.kernels.updates.sgd`."""
     settings = {"MOMENTUM": float(momentum), "DAMPENING": float(dampening), "NESTEROV": nesterov}
-    return _update("sgd", sgd_kernel, p, g, [b], clock, lr, weight_decay, maximize, settings, **shared)
+    settings |= {"WEIGHT_DECAY": float(weight_decay), "MAXIMIZE": maximize}
+    return _update("sgd", sgd_kernel, p, g, [b], clock, lr, settings, **shared)
 
 
 def rmsprop(p, g, v, mean, b, clock, lr, *, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0,
             weight_decay: float = 0.0, maximize: bool = False, **shared):  # fmt: skip
     """See `scratchgan.kernels.updates.rmsprop`."""
     settings = {"ALPHA": float(alpha), "EPS": float(eps), "MOMENTUM": float(momentum)}
-    return _update("rmsprop", rmsprop_kernel, p, g, [v, mean, b], clock, lr, weight_decay, maximize, settings, **shared)
+    settings |= {"WEIGHT_DECAY": float(weight_decay), "MAXIMIZE": maximize}
+    return _update("rmsprop", rmsprop_kernel, p, g, [v, mean, b], clock, lr, settings, **shared)
 
 
 def adam(p, g, m, v, largest, clock, lr, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
          weight_decay: float = 0.0, maximize: bool = False, **shared):  # fmt: skip
     """See `scratchgan.kernels.updates.adam`."""
     settings = {"BETA1": float(beta1), "BETA2": float(beta2), "EPS": float(eps)}
-    return _update("adam", adam_kernel, p, g, [m, v, largest], clock, lr, weight_decay, maximize, settings, **shared)
+    settings |= {"WEIGHT_DECAY": float(weight_decay), "MAXIMIZE": maximize}
+    return _update("adam", adam_kernel, p, g, [m, v, largest], clock, lr, settings, **shared)
 
 
-def _update(name: str, kernel, p, g, averages, clock, lr, weight_decay, maximize, settings, *, ema=None, half=None,
-            decay: float = 0.999, warmup: bool = False, scale=None, found=None, zero: bool = True):  # fmt: skip
+def _update(name: str, kernel, p, g, averages, clock, lr, settings, *, ema=None, half=None,
+            decay: float = 0.999, warmup=False, scale=None, found=None, zero=True):  # fmt: skip
     check_arenas(p, g, *averages, ema=ema, half=half)
     arenas = [p, g, *averages, ema, half]
     _covered(clock, lr, scale, found, arenas=[a for a in arenas if a is not None])
     tiles = configuration(f"updates {name}", "", DEFAULT)
-    launch(kernel, (triton.cdiv(p.size, tiles["BLOCK"]),), *arenas, clock, lr, scale, found, p.size, float(decay),
-           WEIGHT_DECAY=float(weight_decay), MAXIMIZE=maximize, WARMUP=warmup, ZERO=zero, **settings, **tiles)  # fmt: skip
+    grid = (triton.cdiv(p.size, tiles["BLOCK"]),)
+    launch(kernel, grid, *arenas, clock, lr, scale, found, p.size, float(decay), WARMUP=warmup, ZERO=zero,
+           **settings, **tiles)  # fmt: skip
     return tuple(arenas)
 
 
@@ -288,12 +297,12 @@ def static_cases() -> dict[str, Case]:
     p, m, v, ema = (np.empty(n, np.float32) for _ in range(4))
     g, gh, half, brain = p, *(np.empty(n, t) for t in (np.float16, np.float16, ml_dtypes.bfloat16))
     clock, one = np.empty(3), np.empty(1, np.float32)
-    loss_scaling = {"half": half, "scale": one, "found": one}
+    shared = {"ema": ema, "half": half}
+    scaled = {**shared, "warmup": True, "scale": one, "found": one}
     return {
-        "adam float32": Case(lambda: adam(p, g, m, v, None, clock, one, ema=ema, half=half), 20 * n, 42 * n),
-        "adam float16": Case(lambda: adam(p, gh, m, v, None, clock, one, ema=ema, warmup=True, **loss_scaling),
-                             21 * n, 38 * n),
-        "adam bfloat16": Case(lambda: adam(p, brain, m, v, None, clock, one, ema=ema, half=brain), 20 * n, 38 * n),
+        "adam float32": Case(lambda: adam(p, g, m, v, None, clock, one, **shared), 20 * n, 42 * n),
+        "adam float16": Case(lambda: adam(p, gh, m, v, None, clock, one, **scaled), 21 * n, 38 * n),
+        "adam bfloat16": Case(lambda: adam(p, brain, m, v, None, clock, one, half=brain), 20 * n, 30 * n),
         "adam amsgrad": Case(lambda: adam(p, g, m, v, ema, clock, one, weight_decay=0.1), 20 * n, 40 * n),
         "sgd": Case(lambda: sgd(p, g, m, clock, one, momentum=0.9, nesterov=True, ema=ema), 10 * n, 32 * n),
         "rmsprop": Case(lambda: rmsprop(p, g, v, None, None, clock, one), 12 * n, 24 * n),

@@ -1,9 +1,9 @@
 """Adversarial losses of logits and penalties on gradient norms, each as one op: the papers are in
 `scratchgan.kernels.losses` and `scratchgan.kernels.gradient_norms`.
 
-What they are is written in differentiable ops; on arrays one pass gives value and gradients. Backward is that pass once
-more, scaled by what comes from behind before anything is rounded: for a batch of logits it is as long as the products
-that it spares, and float16 keeps slopes that it could not hold unscaled.
+What they are is written in differentiable ops; on arrays one pass gives value and gradients. Backward is that
+pass once more, scaled by what comes from behind before anything is rounded: for a batch of logits it is as
+long as the products that it spares, and float16 keeps slopes that it could not hold unscaled.
 """
 
 from __future__ import annotations

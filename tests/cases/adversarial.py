@@ -1,6 +1,5 @@
 """Cases of the adversarial losses and of the penalties on gradient norms."""
 
-import torch
 import torch.nn.functional as T
 
 from scratchgan.ops import adversarial
@@ -44,9 +43,7 @@ CASES = [
     _case("least_squares_g", lambda f: ((f - 1) ** 2).mean() / 2, FAKE),
     _case("least_squares_g", lambda f: (f**2).mean() / 2, PATCHES, c=0.0),
     _case("wasserstein_g", lambda f: -f.mean(), FAKE),
-    *[_case("r1_penalty", lambda g: 1.5 * g.flatten(1).square().sum(1).mean() if g.ndim > 1 else 1.5 * (g * g).mean(),
-            g, gamma=3.0) for g in GRADIENTS],
-    *[_case("gradient_penalty",
-            lambda g: 10 * (torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) - 1).square().mean(), g, weight=10.0)
-      for g in GRADIENTS],
+    *[_case("r1_penalty", lambda g: 1.5 * (g * g).sum() / len(g), g, gamma=3.0) for g in GRADIENTS],
+    *[_case("gradient_penalty", lambda g: 10 * (g.reshape(len(g), -1).norm(dim=1) - 1).square().mean(),
+            g, weight=10.0) for g in GRADIENTS],
 ]  # fmt: skip

@@ -79,7 +79,7 @@ def test_no_derivative_where_the_gradient_vanishes(on, dtype):
 @pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_extreme_gradients(on, penalty):
-    """float16's largest numbers have squares that it cannot hold; one sample does not spoil another's gradient."""
+    """float16's largest numbers have squares beyond it; one sample does not spoil another's gradient."""
     check(on, penalty, np.full((2, 3), 60000, np.float16), 1e-3)
     for size in (1e15, 1e-15):
         g = draw((2, 5)) * np.float32(size)
@@ -108,7 +108,9 @@ def test_dtypes(on, penalty, dtype):
         assert (value.dtype, dg.dtype) == (np.result_type(dtype, np.float32), dtype)
 
 
-@pytest.mark.parametrize("penalty, settings", [("r1_penalty", {"gamma": 3.0}), ("gradient_penalty", {"weight": 10.0})])
+@pytest.mark.parametrize(
+    "penalty, settings", [("r1_penalty", {"gamma": 3.0}), ("gradient_penalty", {"weight": 10.0})]
+)
 def test_ops_to_second_order(penalty, settings):
     """First derivatives are Triton's, seen against differences; second ones are those of the op's formula."""
     g = Tensor(draw((3, 2, 2), np.float64)).requires_grad_()

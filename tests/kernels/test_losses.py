@@ -1,4 +1,4 @@
-"""Adversarial losses: Triton against the reference, the reference against PyTorch, at any logits there are."""
+"""Adversarial losses: Triton against the reference, the reference against PyTorch, at any logits."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ def test_targets_of_least_squares(on, targets):
 @pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("name", TORCH)
 def test_patches_in_any_order_and_with_gaps(on, name):
-    real, fake = draw((2, 3, 3, 5), np.float32, 0, CHANNELS_LAST), draw((2, 3, 6, 5), np.float32, 1)[:, :, ::-2]
+    real = draw((2, 3, 3, 5), np.float32, 0, CHANNELS_LAST)
+    fake = draw((2, 3, 6, 5), np.float32, 1)[:, :, ::-2]
     check(on, getattr(losses, name), *([fake] if name in GENERATOR else [real, fake]))
 
 
@@ -128,20 +129,22 @@ def test_dtypes(on, name):
 
 @pytest.mark.parametrize("on", ON)
 def test_scale_comes_before_rounding(on):
-    """Slopes that float16 cannot hold arrive where they are scaled up first; too large a scale is infinite."""
+    """Slopes that float16 cannot hold arrive where they are scaled up first; too large ones are infinite."""
     fake = np.full(16, -17, np.float16)
     scale = np.array([1024.0])
     assert not run(on, losses.minimax_g, fake)[1].any()
     for found in (run(on, losses.minimax_g, fake, scale)[1], losses.minimax_g(fake, scale)[1]):
         np.testing.assert_allclose(found, -64 / (1 + np.exp(17)), rtol=5e-2)
-    for found in (run(on, losses.wasserstein_g, fake[:1], 128 * scale), losses.wasserstein_g(fake[:1], 128 * scale)):
+    too_much = fake[:1], 128 * scale
+    for found in (run(on, losses.wasserstein_g, *too_much), losses.wasserstein_g(*too_much)):
         assert found[1] == -np.inf
 
 
 @pytest.mark.parametrize("name", TORCH)
 def test_ops_to_second_order(name):
     """First derivatives are Triton's, seen against differences; second ones are those of the op's formula."""
-    logits = [Tensor(a).requires_grad_() for a in arguments(name, draw((4,), np.float64), draw((4,), np.float64, 1))]
+    real, fake = draw((4,), np.float64), draw((4,), np.float64, 1)
+    logits = [Tensor(a).requires_grad_() for a in arguments(name, real, fake)]
     op = getattr(adversarial, name)
     with implementation("triton"):
         gradcheck(op, logits)
