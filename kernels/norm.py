@@ -7,8 +7,8 @@ With the mean m and the variance v of x over `axes`, r = (v + eps)^(-1/2) and an
 
 means over `axes`, sums over the axes along which w and b are broadcast. x is read twice forward (statistics,
 then y = p x + q) and g and x twice backward (sums, then dx = p g + q x + s), with p, q and s much smaller
-than x. In layer norm, where they are not, they are outer products. Statistics and sums of float16 and bfloat16
-are float32, and so is everything on the way.
+than x. In layer norm, where they are not, they are outer products. Statistics and sums of float16 and
+bfloat16 are float32, and so is everything on the way.
 
 On the host every pass goes block by block along the first axis, so that a block stays in the cache between
 ufuncs, and over threads; the blocks' sums are added in float64, in order. `np.einsum` does the sums, since it
@@ -53,10 +53,10 @@ def moments(x, axes: tuple[int, ...]):
 
 @kernel
 def moments_from_sums(sums, squares, count: int):
-    """Mean and (biased) variance of `count` numbers from the sums of them and of their squares, arrays of one shape.
+    """Mean and (biased) variance of `count` numbers from the sums of them and of their squares.
 
-    Such sums come with a convolution (`conv_fused_nhwc`) without reading its result again. Where the mean is k times
-    the deviation, the variance has lost the digits of k^2.
+    Such sums, arrays of one shape, come with a convolution (`conv_fused_nhwc`) without reading its result
+    again. Where the mean is k times the deviation, the variance has lost the digits of k^2.
     """
     m, count = xp(sums), max(1, count)
     mean = sums.astype(m.float64) / count

@@ -11,16 +11,17 @@ Tiling: a program holds all R pixels of BLOCK_K maps in registers.
 
         load x --> mean --> deviations, r --> y = s h + b --> store
 
-Maps of up to 32 x 32 pixels fit, channels-first up to 128 x 128; larger ones take the kernels of `norm`, statistics
-and then the affine map, which read x twice.
+Maps of up to 32 x 32 pixels fit, channels-first up to 128 x 128; larger ones take the kernels of `norm`,
+statistics and then the affine map, which read x twice.
 
-Bytes: x is read once and y written once, two numbers for each of x where separate kernels move three; backward reads
-g and x and writes dx, three where separate kernels move five. FLOPs: 8 and 12 for each number: memory decides.
+Bytes: x is read once and y written once, two numbers for each of x where separate kernels move three;
+backward reads g and x and writes dx, three where separate kernels move five. FLOPs: 8 and 12 for each number:
+memory decides.
 
 History:
-1. The tile is as wide as a sector of memory needs (32 bytes: 16 channels of float16), as tall as the map, and has a
-   warp for each 1024 numbers, so that a thread keeps 32 of each array, in at most 127 registers. Only the tiles of
-   16384 numbers (32 x 32 in 16 bits) then fill a processor alone.
+1. The tile is as wide as a sector of memory needs (32 bytes: 16 channels of float16), as tall as the map, and
+   has a warp for each 1024 numbers, so that a thread keeps 32 of each array, in at most 127 registers. Only
+   the tiles of 16384 numbers (32 x 32 in 16 bits) then fill a processor alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from scratchgan.kernels.gpu.memory import demand, empty
 from scratchgan.kernels.gpu.norm import moments, normalize, normalize_vjp
 from scratchgan.kernels.means import accumulated
 
-DEFAULT = {"BYTES": 32, "BLOCK": 2048, "WARP": 1024}  # of a row of channels, at least; numbers of a tile; of a warp
+DEFAULT = {"BYTES": 32, "BLOCK": 2048, "WARP": 1024}  # of a row of channels; numbers of a tile; of a warp
 CONFIGURATIONS = [
     {"BYTES": row, "BLOCK": block, "WARP": warp}
     for row in (16, 32, 64)
@@ -46,8 +47,8 @@ MOST = 1 << 14  # numbers of a tile
 
 
 @triton.jit
-def adain_kernel(X, S, B, Y, MEAN, RSTD, K0, R, SIZES, EPS: tl.constexpr, REDUCED: tl.constexpr, ACC: tl.constexpr,
-                 BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr):  # fmt: skip
+def adain_kernel(X, S, B, Y, MEAN, RSTD, K0, R, SIZES, EPS: tl.constexpr, REDUCED: tl.constexpr,
+                 ACC: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr):  # fmt: skip
     """y = s (x - mean) rstd + b for BLOCK_K maps of R pixels."""
     AXIS: tl.constexpr = 0 if REDUCED == "outer" else 1  # of the tile, along which pixels run
     _, k0, k = kept_digits(K0, SIZES[2], BLOCK_K)
@@ -71,7 +72,7 @@ def adain_kernel(X, S, B, Y, MEAN, RSTD, K0, R, SIZES, EPS: tl.constexpr, REDUCE
 @triton.jit
 def adain_vjp_kernel(G, X, MEAN, RSTD, S, DX, DS, DB, K0, R, SIZES, REDUCED: tl.constexpr, ACC: tl.constexpr,
                      BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr):  # fmt: skip
-    """dx = rstd s (g - mean(g) - h mean(g h)), ds = sum of g h and db = sum of g for BLOCK_K maps of R pixels."""
+    """dx = rstd s (g - mean(g) - h mean(g h)), ds = sum of g h, db = sum of g, for BLOCK_K maps."""
     AXIS: tl.constexpr = 0 if REDUCED == "outer" else 1  # of the tile, along which pixels run
     _, k0, k = kept_digits(K0, SIZES[2], BLOCK_K)
     k1, r = tl.expand_dims(k, AXIS), tl.expand_dims(tl.arange(0, BLOCK_R), 1 - AXIS)
@@ -112,8 +113,8 @@ class Maps(InOrder):
 
     def launch(self, kernel, *arrays, **constants) -> None:
         """Run `kernel` on all maps."""
-        launch(kernel, self.grid, *arrays, self.sizes[0], self.R, self.sizes, REDUCED=self.reduced,
-               ACC=accumulator(self.x.dtype), BLOCK_K=self.block_k, BLOCK_R=self.block_r, num_warps=self.warps,
+        launch(kernel, self.grid, *arrays, self.sizes[0], self.R, self.sizes, ACC=accumulator(self.x.dtype),
+               REDUCED=self.reduced, BLOCK_K=self.block_k, BLOCK_R=self.block_r, num_warps=self.warps,
                **constants)  # fmt: skip
 
 
@@ -160,12 +161,13 @@ def static_cases() -> dict[str, Case]:
             f"{name} vjp {x.dtype.name}": Case(lambda: adain_vjp(x, x, s, s, s), 12 * n, 3 * n * size),
         }
 
-    large, style = np.empty((8, 1024, 1024, 16), np.float16).transpose(0, 3, 1, 2), np.empty((8, 16), np.float32)
+    large = np.empty((8, 1024, 1024, 16), np.float16).transpose(0, 3, 1, 2)
+    n, style = large.size, np.empty((8, 16), np.float32)
     return {
         **cases("4x4", 32, 512, 4, np.float16),
         **cases("8x8", 32, 512, 8, ml_dtypes.bfloat16),
         **cases("32x32", 32, 512, 32, np.float16),
         **cases("32x32", 32, 512, 32, np.float32),
         **cases("32x32 NCHW", 32, 512, 32, np.float16, last=False),
-        "1024x1024 vjp float16": Case(lambda: adain_vjp(large, large, *[style] * 3), 12 * large.size, 10 * large.size),
+        "1024x1024 vjp float16": Case(lambda: adain_vjp(large, large, *[style] * 3), 12 * n, 10 * n),
     }

@@ -1,4 +1,5 @@
-"""Arrays of any number of axes as the four digits of an offset, which is all that reductions and broadcasts need.
+"""Arrays of any number of axes as the four digits of an offset, which is all that reductions and broadcasts
+need.
 
 In memory order, and with neighbours of the same kind merged, the arrays of all normalisations and sums are
 
@@ -9,8 +10,9 @@ In memory order, and with neighbours of the same kind merged, the arrays of all 
     layer norm     N H W C: k1 = n, r1 = h w c                    N C H W: k1 = n, r1 = c h w
     group norm     N H W C: k0 = n, r0 = h w, k1 = group, r1 = channel in it
 
-Kernels that only broadcast take the digits (d0, d1 | d2, d3) as planes of rows d1 and columns (d2, d3) instead.
-An operand, a mean or a weight, has some of x's digits and is broadcast along the others: its ON says which.
+Kernels that only broadcast take the digits (d0, d1 | d2, d3) as planes of rows d1 and columns (d2, d3)
+instead. An operand, a mean or a weight, has some of x's digits and is broadcast along the others: its ON says
+which.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ On = tuple[bool, bool, bool, bool]
 class InOrder:
     """Arrays that broadcast against x, as they lie when their axes stand in x's memory order.
 
-    Calling it gives an array, or None, transposed so and without gaps; `out` is for results. `kept` says which axes,
-    in memory order, are not `summed`. Where these alternate too often for the digits, they come last instead, at the
-    price of a copy.
+    Calling it gives an array, or None, transposed so and without gaps; `out` is for results. `kept` says
+    which axes, in memory order, are not `summed`. Where these alternate too often for the digits, they come
+    last instead, at the price of a copy.
     """
 
     def __init__(self, x, summed: Iterable[int] = ()):
@@ -59,25 +61,24 @@ class InOrder:
 def merged(shape: Sequence[int], *patterns: Iterable[bool]) -> list[tuple[int, tuple[bool, ...]]]:
     """The axes of `shape` that are not 1, as (size, its value in each pattern); equal neighbours are one."""
     axes = [(n, marks) for n, *marks in zip(shape, *patterns) if n != 1]
-    return [(math.prod(n for n, _ in run), tuple(marks)) for marks, run in groupby(axes, lambda axis: axis[1])]
+    return [(math.prod(n for n, _ in run), tuple(marks)) for marks, run in groupby(axes, lambda a: a[1])]
 
 
 def for_sums(shape: Sequence[int], kept: Sequence[bool], *operands) -> tuple[Digits, list[On]]:
-    """(K0, R0, K1, R1) of arrays of `shape`, of which the axes `kept` stay, and the ON of each operand or None."""
+    """(K0, R0, K1, R1) of arrays of `shape`, whose axes `kept` stay, and the ON of each operand (or None)."""
     digits: list = [(1, (False,) * (1 + len(operands)))] * 4
     place = 4
     for group in reversed(merged(shape, kept, *(varies(a, shape) for a in operands))):
-        place -= 1 if place % 2 == group[1][0] else 2
+        place -= 1 if place % 2 == group[1][0] else 2  # kept ones stand at 0 and 2, summed ones at 1 and 3
         if place < 0:
-            raise NotCovered(f"sums of shape {tuple(shape)}, in memory order, over more than two runs of axes")
+            raise NotCovered(f"sums of shape {tuple(shape)}, in memory order, over too many runs of axes")
         digits[place] = group
     sizes, marks = zip(*digits)
     return sizes, [tuple(m[1 + i] for m in marks) for i in range(len(operands))]
 
 
 def for_planes(shape: Sequence[int], *operands) -> tuple[Digits, list[On]]:
-    """(D0, D1, D2, D3) of arrays of `shape`, planes of rows d1 and columns (d2, d3), and the ON of each operand or
-    None."""
+    """(D0, D1, D2, D3) of arrays of `shape`, planes of rows d1, columns (d2, d3), and each operand's ON."""
     groups = merged(shape, *(varies(a, shape) for a in operands))
     if len(groups) > 4:
         raise NotCovered(f"operands that vary along {len(groups)} runs of axes: expected at most 4")
@@ -103,15 +104,15 @@ def reduced(sizes: Digits) -> str:
 
 
 def tile(rows: int, columns: int, block: int, width: int) -> tuple[int, int]:
-    """The edges of a tile of at most `block` numbers, no larger than need be, and at most `width` wide if there
-    are the rows to fill it."""
+    """The edges of a tile of at most `block` numbers, no larger than need be, and at most `width` wide if
+    there are rows to fill it."""
     columns = triton.next_power_of_2(max(1, columns))
     rows = min(triton.next_power_of_2(max(1, rows)), block // min(columns, width))
     return rows, min(columns, block // rows)
 
 
 def chunks(wanted: int, R: int, block: int) -> tuple[int, int]:
-    """In how many chunks, about `wanted`, and of how many numbers R are cut; one takes at least 4 steps of `block`."""
+    """In how many chunks (about `wanted`), of how many numbers, R is cut: 4 steps of `block` each, or more."""
     count = max(1, min(wanted, R // (4 * block)))
     per = max(1, triton.cdiv(triton.cdiv(R, count), block)) * block
     return max(1, triton.cdiv(R, per)), per
@@ -144,7 +145,7 @@ def at_number(k0, r, k1, SIZES, REDUCED: tl.constexpr):
 
 @triton.jit
 def load_beside(P, k0, r, k1, r_inside, k1_inside, SIZES, REDUCED: tl.constexpr, ON: tl.constexpr):
-    """The operand's numbers beside x[k0, r0, k1, r1]; of size 1 along what it does not vary with."""
+    """The operand's numbers beside x[k0, r0, k1, r1]; of size 1 where it does not vary."""
     _, R0, K1, R1 = SIZES
     at, inside = tl.zeros((1, 1), tl.int32), tl.full((1, 1), True, tl.int1)
     if ON[0]:
@@ -160,7 +161,7 @@ def load_beside(P, k0, r, k1, r_inside, k1_inside, SIZES, REDUCED: tl.constexpr,
 
 @triton.jit
 def load_on_plane(P, d0, m, n, m_inside, n_inside, SIZES, ON: tl.constexpr):
-    """The operand's numbers for rows m and columns n of plane d0; of size 1 along what it does not vary with."""
+    """The operand's numbers for rows m and columns n of plane d0; of size 1 where it does not vary."""
     _, D1, D2, D3 = SIZES
     at, inside = tl.zeros((1, 1), tl.int32), tl.full((1, 1), True, tl.int1)
     if ON[0]:

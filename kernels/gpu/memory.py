@@ -9,7 +9,7 @@ from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.dispatch import NotCovered
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-LARGEST = 2**31 - 1  # numbers of an array: offsets are 32 bits
+LARGEST = 2**31 - 2**16  # numbers of an array: offsets are 32 bits, also where the last tile juts out
 
 
 def demand(*arrays, dtypes: tuple[str, ...] = FLOATS) -> None:

@@ -1,35 +1,35 @@
 """Normalisation over any set of axes in Triton: the formulas of `kernels/norm.py`.
 
-Layout: any memory order, as the digits of `kernels/gpu/digits.py`. Sums run over x[k0, r0, k1, r1]; the kernels that
-write an array as large as x take planes d0 of rows d1 and columns (d2, d3), and load each coefficient once for a row
-or column of the tile, wherever it varies along no more than that:
+Layout: any memory order, as the digits of `kernels/gpu/digits.py`. Sums run over x[k0, r0, k1, r1]; the
+kernels that write an array as large as x take planes d0 of rows d1 and columns (d2, d3), and load each
+coefficient once for a row or column of the tile, wherever it varies along no more than that:
 
     forward    x --> moments_kernel --> chunks' moments --> merge_kernel --> mean, variance
                x, mean, rstd, w, b --> normalize_kernel --> y = (x - mean) rstd w + b
     backward   g, x --> products_kernel --> sums of g and of g h --> sums --> dw, db
                g, x, sums --> normalize_dx_kernel --> dx
 
-                columns -->                       channels-last: a column is a channel, its coefficients are loaded once
-    rows   [ BLOCK_M x BLOCK_N ]                  channels-first: a row is a channel
+                columns -->                  channels-last: a column is a channel, loads its coefficients once
+    rows   [ BLOCK_M x BLOCK_N ]             channels-first: a row is a channel
 
-Statistics keep their digits where the mean is far larger than the deviation: every place of a tile keeps the mean and
-the sum of squared deviations of the numbers that it has seen (Welford 1962), and places and chunks are merged as
-Chan, Golub and LeVeque (1979) do. That costs 4 FLOPs for each number where sums of x and x^2 cost 3. A short row is
-one step: mean and deviations straight from registers.
+Statistics keep their digits where the mean is far larger than the deviation: every place of a tile keeps the
+mean and the sum of squared deviations of the numbers that it has seen (Welford 1962), and places and chunks
+are merged as Chan, Golub and LeVeque (1979) do. That costs 4 FLOPs for each number where sums of x and x^2
+cost 3. A short row is one step: mean and deviations straight from registers.
 
-Bytes: forward reads x twice and writes y, backward reads g and x twice and writes dx; coefficients and sums are small
-beside that. In layer norm, whose weight is as large as an image, sums over an image and over the minibatch are two
-launches, so g and x are read three times. With the sums of a convolution's epilogue (`moments_from_sums`) x is read
-but once. FLOPs: about 6 for each number forward, 10 backward: memory decides.
+Bytes: forward reads x twice and writes y, backward reads g and x twice and writes dx; coefficients and sums
+are small beside that. In layer norm, whose weight is as large as an image, sums over an image and over the
+minibatch are two launches, so g and x are read three times. With the sums of a convolution's epilogue
+(`moments_from_sums`) x is read but once. FLOPs: about 6 for each number forward, 10 backward: memory decides.
 
 History, loads and registers as compiled for sm_90:
-1. Coefficients are loaded as rows or columns of the tile: 4 loads of 16 bytes for x and 4 of one number each for the
-   coefficients in a thread of `normalize_kernel`, where coefficients beside each number would be 128.
+1. Coefficients are loaded as rows or columns of the tile: 4 loads of 16 bytes for x and 4 of one number each
+   for the coefficients in a thread of `normalize_kernel`, where coefficients beside each number would be 128.
 2. Merging multiplies by 1 / n: 25 divisions in `moments_kernel` became 2.
-3. Channels-last group norm takes moments of channels and merges them too (`_without_short_runs`): a thread had 16
-   loads of 2 bytes, since 4 channels of a group were the longest run, and now has 2 of 16 bytes.
-4. Arrays of up to 2^20 numbers take tiles of 512: batch norm of 32 maps of 4 x 4 with 512 channels has 128 programs
-   instead of 32.
+3. Channels-last group norm takes moments of channels and merges them too (`_without_short_runs`): a thread
+   had 16 loads of 2 bytes, since 4 channels of a group were the longest run, and now has 2 of 16 bytes.
+4. Arrays of up to 2^20 numbers take tiles of 512: batch norm of 32 maps of 4 x 4 with 512 channels has 128
+   programs instead of 32.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def moments_kernel(X, MEAN, VARIANCE, K0, K, R, PER, SIZES, REDUCED: tl.constexp
     chunk, k0, k = kept_digits(K0, K1, BLOCK_K)
     k1 = tl.expand_dims(k, AXIS)
     first = chunk * PER
-    last = tl.minimum(first + PER, R)
+    last = first + tl.minimum(PER, R - first)
     places = tl.expand_dims(tl.arange(0, BLOCK_R), 1 - AXIS)
     mean = tl.zeros((BLOCK_R, BLOCK_K) if AXIS == 0 else (BLOCK_K, BLOCK_R), ACC)
     squares, seen = mean, tl.full((), 0, ACC)
@@ -113,7 +113,7 @@ def moments_kernel(X, MEAN, VARIANCE, K0, K, R, PER, SIZES, REDUCED: tl.constexp
 @triton.jit
 def merge_kernel(MEANS, VARIANCES, MEAN, VARIANCE, parts, K, R, PER, E, ACC: tl.constexpr,
                  BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
-    """Moments of k from its parts [chunk, k, e], E in a chunk, each of PER numbers but for the last chunk's."""
+    """Moments of k from its parts [chunk, k, e], E in a chunk, of PER numbers but for the last chunk's."""
     k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     part = tl.arange(0, BLOCK_P)[:, None]
     chunk, inside = part // E, (part < parts) & (k < K)[None, :]
@@ -129,9 +129,9 @@ def merge_kernel(MEANS, VARIANCES, MEAN, VARIANCE, parts, K, R, PER, E, ACC: tl.
 
 @triton.jit
 def moments_from_sums_kernel(SUM, SQUARES, MEAN, VARIANCE, size, count, BLOCK: tl.constexpr):
-    """Moments from sums of `count` numbers and of their squares, in float64: the variance is a small difference."""
+    """Moments from sums of `count` numbers and of their squares; float64, since a difference is left."""
     k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    n = count.to(tl.float64)
+    n = tl.full((), 1, tl.float64) * count
     mean = tl.load(SUM + k, mask=k < size, other=0.0).to(tl.float64) / n
     variance = tl.load(SQUARES + k, mask=k < size, other=0.0).to(tl.float64) / n - mean * mean
     variance = tl.where(variance < 0, 0.0, variance)
@@ -163,8 +163,8 @@ def moments(x, axes: tuple[int, ...]):
 
 
 def _without_short_runs(sizes):
-    """Digits with r1 as one of the kept ones if it is short, as in channels-last group norm, and how often that
-    multiplies the results: a tile's fast axis then is all channels instead of a group's few."""
+    """Digits with r1 among the kept ones if it is short, as in channels-last group norm, and how many parts a
+    result then has: a tile's fast axis is all channels instead of a group's few."""
     K0, R0, K1, R1 = sizes
     short = R0 != 1 and R1 < SHORT
     return ((K0, R0, K1 * R1, 1), R1) if short else (sizes, 1)
@@ -197,8 +197,8 @@ def plane_tile(SIZES, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
-def normalize_kernel(X, MEAN, RSTD, W, B, Y, SIZES, MEAN_ON: tl.constexpr, W_ON: tl.constexpr, ACC: tl.constexpr,
-                     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
+def normalize_kernel(X, MEAN, RSTD, W, B, Y, SIZES, MEAN_ON: tl.constexpr, W_ON: tl.constexpr,
+                     ACC: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
     """y = (x - mean) rstd w + b, one tile of a plane; what is None is left out."""
     d, m, n, m_inside, n_inside = plane_tile(SIZES, BLOCK_M, BLOCK_N)
     at, inside = (d * SIZES[1] + m) * (SIZES[2] * SIZES[3]) + n, m_inside & n_inside
@@ -248,9 +248,9 @@ def _planes(name: str, kernel, x, mean, affine, arguments: tuple, **constants) -
     key = "small" if x.size <= SMALL else "large"
     tiles = configuration(name, key, PLANES[key])
     height, width = tile(D1, D2 * D3, tiles["BLOCK"], tiles["WIDTH"])
-    launch(kernel, (D0 * triton.cdiv(D1, height) * triton.cdiv(D2 * D3, width),), *arguments, sizes, MEAN_ON=mean_on,
-           W_ON=w_on, ACC=accumulator(x.dtype), BLOCK_M=height, BLOCK_N=width, num_warps=tiles["num_warps"],
-           **constants)  # fmt: skip
+    grid = (D0 * triton.cdiv(D1, height) * triton.cdiv(D2 * D3, width),)
+    launch(kernel, grid, *arguments, sizes, MEAN_ON=mean_on, W_ON=w_on, ACC=accumulator(x.dtype),
+           BLOCK_M=height, BLOCK_N=width, num_warps=tiles["num_warps"], **constants)  # fmt: skip
 
 
 # Backward
@@ -265,10 +265,11 @@ def products_kernel(G, X, MEAN, RSTD, W, SUM_G, SUM_GH, K0, K, R, PER, SIZES, RE
     K1 = SIZES[2]
     chunk, k0, k = kept_digits(K0, K1, BLOCK_K)
     k1 = tl.expand_dims(k, AXIS)
-    last = tl.minimum(chunk * PER + PER, R)
+    first = chunk * PER
+    last = first + tl.minimum(PER, R - first)
     sum_g = tl.zeros((BLOCK_R, BLOCK_K) if AXIS == 0 else (BLOCK_K, BLOCK_R), ACC)
     sum_gh = sum_g
-    for start in range(chunk * PER, last, BLOCK_R):
+    for start in range(first, last, BLOCK_R):
         r = tl.expand_dims(start + tl.arange(0, BLOCK_R), 1 - AXIS)
         at, k_inside, r_inside = at_number(k0, r, k1, SIZES, REDUCED), k1 < K1, r < last
         g = tl.load(G + at, mask=k_inside & r_inside, other=0.0).to(ACC)
@@ -290,7 +291,7 @@ def normalize_dx_kernel(G, X, MEAN, RSTD, W, SUM_G, SUM_GH, DX, count, SIZES, ME
                         WEIGHTED: tl.constexpr):  # fmt: skip
     """dx = rstd (g w - mean(g w) - h mean(g w h)), one tile of a plane.
 
-    The sums over `count` numbers are those of g w and g w h where WEIGHTED, else of g and g h, w being constant there.
+    The sums over `count` numbers are those of g w and g w h where WEIGHTED, else of g and g h.
     """
     d, m, n, m_inside, n_inside = plane_tile(SIZES, BLOCK_M, BLOCK_N)
     at, inside = (d * SIZES[1] + m) * (SIZES[2] * SIZES[3]) + n, m_inside & n_inside
@@ -328,8 +329,8 @@ def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
         affine = (None, None) if weight is None else _over(found, [True, *along])
     count = math.prod(n for n, k in zip(x.shape, kept) if not k)
     dx = empty(x, x.shape, g.dtype)
-    _planes("normalize_dx", normalize_dx_kernel, x, mean, weight, (g, x, mean, rstd, weight, *means, dx, count),
-            WEIGHTED=weighted)  # fmt: skip
+    arguments = (g, x, mean, rstd, weight, *means, dx, count)
+    _planes("normalize_dx", normalize_dx_kernel, x, mean, weight, arguments, WEIGHTED=weighted)
     affine = (a if a is None else in_order.out(a.astype(weight.dtype, copy=False)) for a in affine)
     return in_order.out(dx), *affine
 
@@ -337,12 +338,13 @@ def normalize_vjp(g, x, mean, rstd, weight, axes: tuple[int, ...]):
 def _products(g, x, mean, rstd, weight, kept: list[bool]):
     """Sums of g w and of g w h over all but the `kept` axes, (2, ...) in the precision of sums."""
     shape = tuple(n if keep else 1 for n, keep in zip(x.shape, kept))
-    if not any(varies(mean, shape)[i] > kept[i] for i in range(x.ndim)):  # then let the mean vary as the sums do
+    if all(keep or not m for keep, m in zip(kept, varies(mean, shape))):  # let the mean vary as the sums do
         mean, rstd = (contiguous(xp(a).broadcast_to(a, shape)) for a in (mean, rstd))
     sizes, (mean_on, w_on) = for_sums(x.shape, kept, mean, weight)
     plan = Plan("products", x, sizes)
     parts = empty(x, (2, plan.chunks, plan.K), plan.workspace)
-    plan.launch(products_kernel, g, x, mean, rstd, weight, *parts, MEAN_ON=mean_on, W_ON=w_on, ACC=accumulator(x.dtype))
+    plan.launch(products_kernel, g, x, mean, rstd, weight, *parts,
+                MEAN_ON=mean_on, W_ON=w_on, ACC=accumulator(x.dtype))  # fmt: skip
     return _over(parts, [True, False, True], "chunks").reshape(2, *shape)
 
 

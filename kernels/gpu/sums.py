@@ -2,22 +2,23 @@
 
 Layout: x[k0, r0, k1, r1] as in `kernels/gpu/digits.py`; what alternates more often in memory is copied first.
 
-Tiling: a program has BLOCK_K kept indices k1 and walks over one chunk of the summed ones, BLOCK_R at a time. The
-tile's fast axis is the contiguous one: k1 where the sum is over r0 alone (channels-last batch norm), else r.
+Tiling: a program has BLOCK_K kept indices k1 and walks over one chunk of the summed ones, BLOCK_R at a time.
+The tile's fast axis is the contiguous one: k1 where the sum is over r0 alone (channels-last batch norm), else
+r.
 
             r -->  BLOCK_R            chunk 0   |   chunk 1
     k1  |  [      ] [      ] [      ] [      ]  |  [      ] ...
-    BLOCK_K     each thread adds up its own numbers of all tiles; at the end of a chunk the tile's row is added
+    BLOCK_K     each thread adds up its own numbers of all tiles; at the end of a chunk a row's are added
 
-No atomics: chunks go to a workspace (chunks, K), whose columns a second launch of the same kernel adds, so that
-equal inputs give equal bits on every GPU. Short sums take one chunk, and one launch.
+No atomics: chunks go to a workspace (chunks, K), whose columns a second launch of the same kernel adds, so
+that equal inputs give equal bits on every GPU. Short sums take one chunk, and one launch.
 
-Bytes: x is read once. FLOPs: one for each number. Sums of float16, bfloat16 and float32 are kept in float32, those
-of integers in 64 bits.
+Bytes: x is read once. FLOPs: one for each number. Sums of float16, bfloat16 and float32 are kept in float32,
+those of integers in 64 bits.
 
 History:
-1. Tiles of 2048 numbers for each program of 4 warps: 16 accumulators in each thread, and two loads of 16 bytes of
-   float16 under way for each, with 32 registers.
+1. Tiles of 2048 numbers for each program of 4 warps: 16 accumulators in each thread, and two loads of 16
+   bytes of float16 under way for each, in at most 40 registers.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ DEFAULTS = {  # by what is summed over; WIDTH: the tile's numbers along its cont
     "both small": {"BLOCK": 512, "WIDTH": 64, "PROGRAMS": 1024, "num_warps": 4},
     "chunks": {"BLOCK": 2048, "WIDTH": 8, "PROGRAMS": 1, "num_warps": 4},
 }
-SMALL = 1 << 20  # numbers up to which the programs are too few for all processors, unless their tiles are small
+SMALL = 1 << 20  # numbers up to which programs would be too few for all processors, unless tiles are small
 CONFIGURATIONS = [
     {"BLOCK": block, "WIDTH": width, "PROGRAMS": programs, "num_warps": warps}
     for block, warps in ((512, 4), (1024, 4), (2048, 4), (4096, 8))
@@ -61,9 +62,10 @@ def total_kernel(X, W, Y, K0, K, R, PER, SIZES, REDUCED: tl.constexpr, W_ON: tl.
     K1 = SIZES[2]
     chunk, k0, k = kept_digits(K0, K1, BLOCK_K)
     k1 = tl.expand_dims(k, AXIS)
-    last = tl.minimum(chunk * PER + PER, R)
+    first = chunk * PER
+    last = first + tl.minimum(PER, R - first)
     acc = tl.zeros((BLOCK_R, BLOCK_K) if AXIS == 0 else (BLOCK_K, BLOCK_R), ACC)
-    for start in range(chunk * PER, last, BLOCK_R):
+    for start in range(first, last, BLOCK_R):
         r = tl.expand_dims(start + tl.arange(0, BLOCK_R), 1 - AXIS)
         x = tl.load(X + at_number(k0, r, k1, SIZES, REDUCED), mask=(k1 < K1) & (r < last), other=0).to(ACC)
         if W is not None:
@@ -81,7 +83,7 @@ def total(x, axis: tuple[int, ...], keepdims: bool = False):
 
 
 def sums(x, kept: list[bool], w=None, dtype=None, key: str | None = None):
-    """The sums of x w, both without gaps, over the axes that are not `kept` and stay with size 1; `dtype` or x's."""
+    """The sums of x w, both without gaps, over the axes not `kept`, now of size 1; `dtype` or x's."""
     sizes, (w_on,) = for_sums(x.shape, kept, x if w is None else w)
     plan = Plan("total", x, sizes, key)
     shape = tuple(n if keep else 1 for n, keep in zip(x.shape, kept))
@@ -117,8 +119,9 @@ class Plan:
     def launch(self, kernel, *arrays, **constants) -> None:
         """Run `kernel`, which takes arrays, then what `total_kernel` takes after them."""
         sizes = tuple(max(1, n) for n in self.sizes)  # they divide, also where there is nothing
-        launch(kernel, self.grid, *arrays, self.sizes[0], self.K, self.R, self.per, sizes, REDUCED=self.reduced,
-               BLOCK_K=self.block_k, BLOCK_R=self.block_r, num_warps=self.warps, **constants)  # fmt: skip
+        launch(kernel, self.grid, *arrays, self.sizes[0], self.K, self.R, self.per, sizes,
+               REDUCED=self.reduced, BLOCK_K=self.block_k, BLOCK_R=self.block_r, num_warps=self.warps,
+               **constants)  # fmt: skip
 
 
 def _of_sums(dtype: str, half: str | None = None) -> str:
