@@ -1,16 +1,17 @@
-"""The standard deviation over minibatches (Karras et al. 2018, arXiv 1710.10196, section 3) and its gradient, on arrays.
+"""The standard deviation over minibatches (Karras et al. 2018, arXiv 1710.10196, section 3) and its gradient,
+on arrays.
 
 Of a group of G samples, for each feature f at each place,
 
     sigma_f = (mean over the group of (x - mu_f)^2 + epsilon)^(1/2),        s = mean over f of sigma_f,
 
-and s becomes one more channel, constant on each sample of the group. With g' the sum of the gradient over that
-channel, on all samples of the group, F features and g the gradient at x's own channels,
+and s becomes one more channel, constant on each sample of the group. With g' the sum of the gradient over
+that channel, on all samples of the group, F features and g the gradient at x's own channels,
 
     dx = g + g' (x - mu_f) / (F G sigma_f).
 
-As in the authors' code N = M G samples are M groups, numbers i, i + M, ... in group i; fewer than G are one group, and
-what is left over of a batch that G does not divide is one of its own.
+As in the authors' code N = M G samples are M groups, numbers i, i + M, ... in group i; fewer than G are one
+group, and what is left over of a batch that G does not divide is one of its own.
 """
 
 from __future__ import annotations

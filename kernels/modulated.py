@@ -1,15 +1,16 @@
 """Modulated convolution of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958, equations 1 to 3), on arrays.
 
-The style s[n, c] scales the input channels of the weights, and demodulation scales each output channel to the unit
-deviation it has on inputs of unit variance; i is an output, r a tap, j = stride i + dilation r - padding its place:
+The style s[n, c] scales the input channels of the weights, and demodulation scales each output channel to the
+unit deviation it has on inputs of unit variance; i is an output, r a tap, j = stride i + dilation r - padding
+its place:
 
     y[n, k, i] = f(a d[n, k] z[n, k, i] + strength noise[n, i] + b[k])
     z[n, k, i] = sum over c, r of  w[k, c, r] s[n, c] x[n, c, j]
     d[n, k] = (sum over c, r of  (w[k, c, r] s[n, c])^2 + epsilon)^(-1/2)           (demodulation)
 
-As z and d are sums over products with s, no image needs weights of its own: x is scaled as it is read, z as it is
-written, and d is a small matrix product, d^-2 = s^2 W + epsilon with W[k, c] = sum over r of w[k, c, r]^2. The gain a
-stands with d, where it costs nothing: bias and noise do not have it.
+As z and d are sums over products with s, no image needs weights of its own: x is scaled as it is read, z as
+it is written, and d is a small matrix product, d^-2 = s^2 W + epsilon, where W[k, c] is the sum over r of
+w[k, c, r]^2. The gain a stands with d, where it costs nothing: bias and noise do not have it.
 
 Convolution and its two adjoints stay what they are with such scales A[n, c] before and B[n, k] after it:
 
@@ -17,13 +18,13 @@ Convolution and its two adjoints stay what they are with such scales A[n, c] bef
     x = A conv_dx(B y, w)                                                           (scaled_conv_dx)
     w = conv_dw(A x, B y)                                                           (scaled_conv_dw)
 
-Let g be the gradient at the argument of f. With s and a d in the places of A and B the gradients by x and w are these
-two functions, and those by the scales themselves are sums over the pixels of one image:
+Let g be the gradient at the argument of f. With s and a d in the places of A and B the gradients by x and w
+are these two functions, and those by the scales themselves are sums over the pixels of one image:
 
     ds[n, c] = sum of x conv_dx(a d g, w),        dd[n, k] = a sum of g z,
 
-both made on the way (`dot`, `activation_sums`). Through d they reach w and s once more (`demodulation_vjp`): with
-t = -d^3 dd / 2,
+both made on the way (`dot`, `activation_sums`). Through d they reach w and s once more (`demodulation_vjp`):
+with t = -d^3 dd / 2,
 
     dw += 2 w (t^T s^2),        ds += 2 s (t W).
 
@@ -41,11 +42,11 @@ from scratchgan.kernels.dispatch import kernel
 from scratchgan.kernels.means import wide
 
 EPSILON = 1e-8
-ACTIVATIONS = ("linear", "relu", "leaky_relu")  # where these have a slope, the argument follows from the result
+ACTIVATIONS = ("linear", "relu", "leaky_relu")  # where they have a slope, y tells the argument
 
 
 class Finish(NamedTuple):
-    """What follows a convolution: f(y + strength noise + bias), for noise (N or 1, P, Q), strength () and bias (K,)."""
+    """What follows: f(y + strength noise + bias), for noise (N or 1, P, Q), strength () and bias (K,)."""
 
     noise: Any = None
     strength: Any = None
@@ -109,7 +110,7 @@ def scaled_conv(x, w, before, after, geometry: Geometry, finish: Finish = Finish
 
 @kernel(file="modulated_dx")
 def scaled_conv_dx(g, w, before, after, geometry: Geometry, dot=None):
-    """A conv_dx(B g, w); B and A are `before` (N, K) and `after` (N, C), or None: what is read, what is written.
+    """A conv_dx(B g, w); B and A are `before` (N, K), by what is read, and `after` (N, C), or None.
 
     With `dot` (N, H, W, C) also the sums (N, C) of dot conv_dx(B g, w) over pixels: (x, sums).
     """
@@ -126,7 +127,7 @@ def scaled_conv_dw(x, g, before, after, geometry: Geometry):
 
 @kernel(file="modulated_dw")
 def activation_sums(g, y, noise, activation: str, slope: float):
-    """From g at y = f(v): dv = g f'(v), and its sums over pixels with v, with noise (N or 1, P, Q), with 1: (3, N, K).
+    """From g at y = f(v): dv = g f'(v), and (3, N, K), its sums with v, noise (N or 1, P, Q) and 1 over pixels.
 
     v is read off y: it is y, or y / slope below 0; where f' = 0, it does not matter.
     """

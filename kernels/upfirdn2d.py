@@ -5,9 +5,9 @@ Per axis, with a filter f of T taps, rates u and d, and p zeros in front (p < 0 
     y[i] = sum over t with u | i d + t - p of  f[t] x[(i d + t - p) / u],          i = 0 ... size - 1,
 
 zeros being read outside of x. The adjoint is the same function: u and d swap, the filter is reversed, p
-becomes T - 1 - p. What an activation a f(y) makes of y (see `kernels/bias_act.py`) may be taken instead, in the
-same pass over memory. Average pooling (a filter of ones, u = 1, d = stride) and nearest-neighbour upsampling (u =
-factor) are special cases.
+becomes T - 1 - p. What an activation a f(y) makes of y (see `kernels/bias_act.py`) may be taken instead, in
+the same pass over memory. Average pooling (a filter of ones, u = 1, d = stride) and nearest-neighbour
+upsampling (u = factor) are special cases.
 
 Each row r of the filter adds one image, filtered along the rows by f[r], to some rows of y. Along a row, one
 or two taps are that many strided slices; more of them are a banded matrix, which a dense product applies

@@ -1,7 +1,7 @@
 """The standard deviation over minibatches in Triton: the formulas of `kernels/minibatch_std.py`.
 
-Layout: memory without gaps with the samples outermost, each seen as (outer, C, inner): inner = 1 for channels-last,
-H W for (N, C, H, W). Results take x's order; other orders are copied to channels-last first.
+Layout: memory without gaps with the samples outermost, each seen as (outer, C, inner): inner = 1 for
+channels-last, H W for (N, C, H, W). Results take x's order; other orders are copied to channels-last first.
 
 Tiling: a program has all samples of one group and as many features as make BLOCK numbers.
 
@@ -9,8 +9,8 @@ Tiling: a program has all samples of one group and as many features as make BLOC
     sample j  [........]   mu, sigma down      parts (groups, blocks of features): sums of sigma, which every
        |      [........]                       program that writes the result adds up again, in the same order
 
-Bytes: x is read twice and y written, three numbers for each of x; the gradient reads x and g and writes dx. It is a
-layer of 4 x 4 pixels, less than a MB: what counts is the number of launches, two each way.
+Bytes: x is read twice and y written, three numbers for each of x; the gradient reads x and g and writes dx.
+It is a layer of 4 x 4 pixels, less than a MB: what counts is the number of launches, two each way.
 
 History:
 1. Sum, then write: the sums of the blocks are added by the programs that need them, which saves a launch.
@@ -47,7 +47,9 @@ def deviations(X, f, first, size, count, F, eps, ACC: tl.constexpr, SAMPLES: tl.
     """x - mu (SAMPLES, features) of this program's group, and sigma (features,)."""
     j = tl.arange(0, SAMPLES)
     n = first + tl.program_id(0) + j * count
-    x = tl.load(X + n[:, None] * F + f[None, :], mask=(j < size)[:, None] & (f < F)[None, :], other=0.0).to(ACC)
+    x = tl.load(X + n[:, None] * F + f[None, :], mask=(j < size)[:, None] & (f < F)[None, :], other=0.0).to(
+        ACC
+    )
     centred = tl.where((j < size)[:, None], x - (tl.sum(x, 0) / size)[None, :], 0.0)
     return centred, tl.sqrt(tl.sum(centred * centred, 0) / size + eps)
 
@@ -105,7 +107,17 @@ def minibatch_std(x, group: int = 4):
     blocks, block = max(1, triton.cdiv(F, features["BLOCK"])), constants["BLOCK"]
     for part in groups(N, group):
         parts = empty(x, (part.count, blocks), accumulated(x.dtype))
-        launch(deviations_kernel, (part.count, blocks), x, parts, *part, F, EPSILON, ACC=accumulator(x.dtype), **features)
+        launch(
+            deviations_kernel,
+            (part.count, blocks),
+            x,
+            parts,
+            *part,
+            F,
+            EPSILON,
+            ACC=accumulator(x.dtype),
+            **features,
+        )
         launch(append_kernel, (part.size * part.count, triton.cdiv(F_Y, block)),
                x, parts, y, part.first, part.count, blocks, C, inner(x, 1), F, F_Y,
                ACC=accumulator(x.dtype), PLACES=triton.next_power_of_2(blocks), **constants)  # fmt: skip
@@ -122,7 +134,19 @@ def minibatch_std_dx(g, x, group: int = 4):
     features, constants = _tiles(group)
     for part in groups(N, group):
         slopes = empty(x, (part.count,), accumulated(x.dtype))
-        launch(slopes_kernel, (part.count,), g, slopes, *part, C, step, H * W, F_Y, ACC=accumulator(x.dtype), **constants)
+        launch(
+            slopes_kernel,
+            (part.count,),
+            g,
+            slopes,
+            *part,
+            C,
+            step,
+            H * W,
+            F_Y,
+            ACC=accumulator(x.dtype),
+            **constants,
+        )
         launch(minibatch_std_dx_kernel, (part.count, triton.cdiv(F, features["BLOCK"])), g, x, slopes, dx,
                *part, C, step, F, F_Y, EPSILON, ACC=accumulator(x.dtype), **features)  # fmt: skip
     return dx
@@ -150,8 +174,16 @@ def static_cases() -> dict[str, Case]:
     import numpy as np
 
     def case(dtype, call, channels_last=True):
-        images = np.empty((32, 4, 4, 512), dtype).transpose(0, 3, 1, 2) if channels_last else np.empty((32, 512, 4, 4), dtype)
-        more = np.empty((32, 4, 4, 513), dtype).transpose(0, 3, 1, 2) if channels_last else np.empty((32, 513, 4, 4), dtype)
+        images = (
+            np.empty((32, 4, 4, 512), dtype).transpose(0, 3, 1, 2)
+            if channels_last
+            else np.empty((32, 512, 4, 4), dtype)
+        )
+        more = (
+            np.empty((32, 4, 4, 513), dtype).transpose(0, 3, 1, 2)
+            if channels_last
+            else np.empty((32, 513, 4, 4), dtype)
+        )
         return Case(lambda: call(images, more), 8 * images.size, 3 * images.itemsize * images.size)
 
     return {

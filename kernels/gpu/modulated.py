@@ -2,27 +2,29 @@
 
 Layout: x (N, H, W, C) and y (N, P, Q, K) contiguous, w packed as (K, R, S, C), scales (N, C) and (N, K).
 
-`gather_kernel` multiplies matrices without making the columns: output channels o across, pixels down, and the sum
-runs over taps and, inside of these, over the input channels i.
+`gather_kernel` multiplies matrices without making the columns: output channels o across, pixels down, and the
+sum runs over taps and, inside of these, over the input channels i.
 
                  i ->        o ->                    o ->
     pixels  [ x A[n, i] ] x [ w ]   added up to   [ acc ]  then B[n, o], noise, bias, activation
        |    gathered at a tap        i |             |
 
-Pixels belong to IMAGES images of PIXELS each: of large pictures one program takes a part of one, of small ones
-several, so that a row of scales serves all pixels of an image, and sums over the pixels of an image are sums over rows
-of the tile. Output pixel p = step m + phase of an axis reads input stride m + base + tap_step t for its tap t; both
-adjoints are of this form, `modulated_dx.py` says how.
+Pixels belong to IMAGES images of PIXELS each: of large pictures one program takes a part of one, of small
+ones several, so that a row of scales serves all pixels of an image, and sums over the pixels of an image are
+sums over rows of the tile. Output pixel p = step m + phase of an axis reads input stride m + base + tap_step
+t for its tap t; both adjoints are of this form, `modulated_dx.py` says how.
 
-Bytes: x and y once and w once from memory, if the caches hold what neighbouring programs share. FLOPs: 2 N P Q K C R S.
-A layer of 512 channels at 32 x 32 has 590 FLOPs a byte at batch 32 in float16, so the tensor cores decide. The scales
-cost one multiplication for each number of x that is read: 1 for 2 BLOCK_O of the product. Weights for every image
-of their own, as in the authors' code, would be 2.4 million numbers each: 151 MB to write and read at batch 32.
+Bytes: x and y once and w once from memory, if the caches hold what neighbouring programs share. FLOPs: 2 N P
+Q K C R S. A layer of 512 channels at 32 x 32 has 590 FLOPs a byte at batch 32 in float16, so the tensor cores
+decide. The scales cost one multiplication for each number of x that is read: 1 for 2 BLOCK_O of the product.
+Weights for every image of their own, as in the authors' code, would be 2.4 million numbers each: 151 MB to
+write and read at batch 32.
 
 History:
 1. One style for each row of the tile: in the loop as many loads of A as of x.
 2. Tiles that keep to one image: A is one row of BLOCK_I numbers. Small pictures still load it row by row.
-3. Pictures of 4 x 4 at batch 32 make 16 tiles of 128 x 128 for 132 processors: tiles of 64 x 32 where there are few.
+3. Pictures of 4 x 4 at batch 32 make 16 tiles of 128 x 128 for 132 processors: tiles of 64 x 32 where there
+   are few.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ from scratchgan.kernels.means import accumulated
 from scratchgan.kernels.modulated import ACTIVATIONS, EPSILON, Finish
 
 DEFAULT = {"BLOCK_P": 128, "BLOCK_O": 128, "BLOCK_I": 64, "num_warps": 8, "num_stages": 3}
+DEFAULT_TF32 = {**DEFAULT, "BLOCK_I": 32}  # numbers twice as long
 DEFAULT_FEW = {"BLOCK_P": 64, "BLOCK_O": 32, "BLOCK_I": 64, "num_warps": 4, "num_stages": 3}  # small pictures
-DEFAULT_EXACT = {"BLOCK_P": 64, "BLOCK_O": 32, "BLOCK_I": 16, "num_warps": 4, "num_stages": 2}  # without tensor cores
+DEFAULT_EXACT = {"BLOCK_P": 64, "BLOCK_O": 32, "BLOCK_I": 16, "num_warps": 4, "num_stages": 2}  # see `exact`
 DEFAULT_SQUARES = {"BLOCK": 256, "num_warps": 4}
 DEFAULT_DEMODULATION = {"BLOCK_N": 16, "BLOCK_K": 16, "BLOCK_C": 64, "num_warps": 2}
 DEFAULT_SUMS = {"BLOCK": 256, "num_warps": 4}
@@ -65,7 +68,7 @@ def gather_kernel(X, W, A, B, Y, NOISE, STRENGTH, BIAS, DOT, SUMS, N, HEIGHT, WI
                   PAD_W: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, ADJOINT: tl.constexpr,
                   ACTIVATION: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr, IMAGES: tl.constexpr,
                   PIXELS: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr):  # fmt: skip
-    """y = B (A x gathered) w, and what follows: one tile of IMAGES x PIXELS pixels and BLOCK_O output channels."""
+    """y = B (A x gathered) w, and what follows: a tile of IMAGES x PIXELS pixels and BLOCK_O channels."""
     tile, image_tile = tl.program_id(0) % tiles, tl.program_id(0) // tiles
     o = tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
     phase = tl.program_id(2)
@@ -87,17 +90,16 @@ def gather_kernel(X, W, A, B, Y, NOISE, STRENGTH, BIAS, DOT, SUMS, N, HEIGHT, WI
         tap = step // blocks
         t, u = tap // taps_w, tap % taps_w
         i = step % blocks * BLOCK_I + tl.arange(0, BLOCK_I)
-        y0, x0 = top + t * (-DILATION_H if ADJOINT else DILATION_H), left + u * (-DILATION_W if ADJOINT else DILATION_W)
+        y0 = top + t * (-DILATION_H if ADJOINT else DILATION_H)
+        x0 = left + u * (-DILATION_W if ADJOINT else DILATION_W)
         inside = real & (y0 >= 0) & (y0 < HEIGHT) & (x0 >= 0) & (x0 < WIDTH)
         x = tl.load(X + (((n * HEIGHT + y0) * WIDTH + x0) * I)[:, None] + i[None, :],
                     mask=inside[:, None] & (i < I)[None, :], other=0.0)  # fmt: skip
         if A is not None:
-            if IMAGES == 1:
-                x *= tl.load(A + image_tile * I + i, mask=i < I, other=0.0).to(x.dtype)[None, :]
-            else:
-                x *= tl.load(A + (n * I)[:, None] + i[None, :], mask=real[:, None] & (i < I)[None, :], other=0.0).to(x.dtype)
+            x *= scales(A, n, i, image_tile, real, I, IMAGES).to(x.dtype)
         r, s = first_r + t * STEP_H, first_s + u * STEP_W
-        w = tl.load(W + ((o * R + r) * S + s)[None, :] * I + i[:, None], mask=(o < O)[None, :] & (i < I)[:, None], other=0.0)
+        w = tl.load(W + ((o * R + r) * S + s)[None, :] * I + i[:, None],
+                    mask=(o < O)[None, :] & (i < I)[:, None], other=0.0)  # fmt: skip
         acc = tl.dot(x, w, acc, input_precision=PRECISION, out_dtype=ACC)
 
     place = ((n * P + down * STEP_H + a) * Q + right * STEP_W + b) * O
@@ -109,16 +111,25 @@ def gather_kernel(X, W, A, B, Y, NOISE, STRENGTH, BIAS, DOT, SUMS, N, HEIGHT, WI
         tl.store(SUMS + (((phase * tiles + tile) * N + image) * O)[:, None] + o[None, :], sums,
                  mask=(image < N)[:, None] & (o < O)[None, :])  # fmt: skip
     if B is not None:
-        if IMAGES == 1:
-            acc *= tl.load(B + image_tile * O + o, mask=o < O, other=0.0).to(ACC)[None, :]
-        else:
-            acc *= tl.load(B + (n * O)[:, None] + o[None, :], mask=written, other=0.0).to(ACC)
+        acc *= scales(B, n, o, image_tile, real, O, IMAGES).to(ACC)
     if NOISE is not None:
-        noise = tl.load(NOISE + n * noise_step + pixel, mask=real, other=0.0).to(ACC) * tl.load(STRENGTH).to(ACC)
-        acc += noise[:, None]
+        noise = tl.load(NOISE + n * noise_step + pixel, mask=real, other=0.0).to(ACC)
+        acc += tl.load(STRENGTH).to(ACC) * noise[:, None]
     if BIAS is not None:
         acc += tl.load(BIAS + o, mask=o < O, other=0.0).to(ACC)[None, :]
     tl.store(Y + target, activate(acc, slope, ACTIVATION).to(Y.dtype.element_ty), mask=written)
+
+
+@triton.jit
+def scales(SCALES, n, channel, image, real, CHANNELS, IMAGES: tl.constexpr):
+    """Scales (1, channels) of the one image of a tile, or (pixels, channels) of several."""
+    inside = channel < CHANNELS
+    if IMAGES == 1:
+        found = tl.load(SCALES + image * CHANNELS + channel, mask=inside, other=0.0)[None, :]
+    else:
+        place = (n * CHANNELS)[:, None] + channel[None, :]
+        found = tl.load(SCALES + place, mask=real[:, None] & inside[None, :], other=0.0)
+    return found
 
 
 @triton.jit
@@ -151,8 +162,9 @@ def demodulation_kernel(STYLE, SQUARES, D, N, C, K, epsilon, gain, ACC: tl.const
     total = tl.zeros((BLOCK_N, BLOCK_K), ACC)
     for first in range(0, C, BLOCK_C):
         c = first + tl.arange(0, BLOCK_C)
-        s = tl.load(STYLE + n[:, None] * C + c[None, :], mask=(n < N)[:, None] & (c < C)[None, :], other=0.0).to(ACC)
+        s = tl.load(STYLE + n[:, None] * C + c[None, :], mask=(n < N)[:, None] & (c < C)[None, :], other=0.0)
         w = tl.load(SQUARES + k[None, :] * C + c[:, None], mask=(k < K)[None, :] & (c < C)[:, None], other=0.0)
+        s = s.to(ACC)
         total = tl.dot(s * s, w, total, input_precision="ieee", out_dtype=ACC)
     d = gain / tl.sqrt(total + epsilon)
     tl.store(D + n[:, None] * K + k[None, :], d, mask=(n < N)[:, None] & (k < K)[None, :])
@@ -169,7 +181,7 @@ def add_parts_kernel(PARTS, SUMS, parts, size, BLOCK: tl.constexpr):
 
 
 class Gather(NamedTuple):
-    """One call of `gather_kernel`: input (N, H, W, I), w (O, R, S, I), scales, output size, and how axes map."""
+    """One call of `gather_kernel`: input (N, H, W, I), w (O, R, S, I), scales, size, and how axes map."""
 
     x: object
     w: object
@@ -204,30 +216,37 @@ def gather(call: Gather, finish: Finish, dot):
     launch(gather_kernel, (tiles * image_tiles, triton.cdiv(O, constants["BLOCK_O"]), phases),
            call.x, call.w, before, after, y, noise, strength, bias, dot, parts, N, H, W, I, P, Q, O,
            0 if noise is None or len(noise) == 1 else P * Q, tiles, image_tiles, finish.slope,
-           R=R, S=S, STRIDE_H=call.stride[0], STRIDE_W=call.stride[1], STEP_H=call.steps[0], STEP_W=call.steps[1],
-           PAD_H=call.padding[0], PAD_W=call.padding[1], DILATION_H=call.dilation[0], DILATION_W=call.dilation[1],
-           ADJOINT=call.adjoint, ACTIVATION=finish.activation, PRECISION=precision,
+           R=R, S=S, STRIDE_H=call.stride[0], STRIDE_W=call.stride[1], STEP_H=call.steps[0],
+           STEP_W=call.steps[1], PAD_H=call.padding[0], PAD_W=call.padding[1],
+           DILATION_H=call.dilation[0], DILATION_W=call.dilation[1], ADJOINT=call.adjoint, ACTIVATION=finish.activation, PRECISION=precision,
            ACC=accumulator(call.x.dtype), IMAGES=images, PIXELS=pixels, **constants)  # fmt: skip
     return y if dot is None else (y, add_parts(parts))
 
 
 def _tiles(call: Gather) -> tuple[dict, str]:
     """Tile sizes and tl.dot's precision; tiles no wider than the channels, but 16, tl.dot's least."""
-    dtype, precision = call.x.dtype.name, dot_precision()
-    exact = dtype == "float64" or (dtype == "float32" and precision == "ieee")
+    dtype, name = call.x.dtype, "modulated_dx" if call.adjoint else "modulated"
     few = len(call.x) * prod(call.out) * call.w.shape[0] < FEW * DEFAULT["BLOCK_P"] * DEFAULT["BLOCK_O"]
-    key = f"{dtype} {call.x.shape[:3]} {call.w.shape} {call.stride} {call.steps}"
-    constants = dict(configuration("modulated", key, DEFAULT_EXACT if exact else DEFAULT_FEW if few else DEFAULT))
+    large = DEFAULT if dtype.itemsize == 2 else DEFAULT_TF32
+    key = f"{dtype.name} {call.x.shape[:3]} {call.w.shape} {call.stride} {call.steps}"
+    default = DEFAULT_EXACT if exact(dtype) else DEFAULT_FEW if few else large
+    constants = dict(configuration(name, key, default))
     for name, size in (("BLOCK_O", call.w.shape[0]), ("BLOCK_I", call.w.shape[3])):
         constants[name] = min(constants[name], max(16, triton.next_power_of_2(size)))
-    return constants, precision
+    return constants, dot_precision()
+
+
+def exact(dtype) -> bool:
+    """Whether products are of float64, or of float32 to the last digit: far slower, so tiles are small."""
+    return dtype.name == "float64" or (dtype.name == "float32" and dot_precision() == "ieee")
 
 
 def add_parts(parts, dtype=None):
     """The sums over the first axis of a workspace, in its dtype or another."""
     sums = empty(parts, parts.shape[1:], dtype)
-    constants = configuration("add_parts", "", DEFAULT_SUMS)
-    launch(add_parts_kernel, (triton.cdiv(sums.size, constants["BLOCK"]),), parts, sums, len(parts), sums.size, **constants)
+    constants = configuration("modulated add_parts", "", DEFAULT_SUMS)
+    launch(add_parts_kernel, (triton.cdiv(sums.size, constants["BLOCK"]),),
+           parts, sums, len(parts), sums.size, **constants)  # fmt: skip
     return sums
 
 
@@ -257,10 +276,10 @@ def demodulation(w, style, gain: float = 1.0):
     demand(w, style)
     style, (K, C, R, S), dtype = contiguous(style), w.shape, accumulated(w.dtype)
     squares, d = empty(w, (K, C), dtype), empty(w, (len(style), K), dtype)
-    tiles = configuration("squares", "", DEFAULT_SQUARES)
+    tiles = configuration("modulated squares", "", DEFAULT_SQUARES)
     launch(squares_kernel, (triton.cdiv(K * C, tiles["BLOCK"]),), w, squares, K * C, C,
            *(step // w.itemsize for step in w.strides), R=R, S=S, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
-    tiles = configuration("demodulation", "", DEFAULT_DEMODULATION)
+    tiles = configuration("modulated demodulation", "", DEFAULT_DEMODULATION)
     launch(demodulation_kernel, (triton.cdiv(len(style), tiles["BLOCK_N"]), triton.cdiv(K, tiles["BLOCK_K"])),
            style, squares, d, len(style), C, K, EPSILON, gain, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
     return d
@@ -291,7 +310,8 @@ def static_cases() -> dict[str, Case]:
         x, w, style, after, geometry = layer(dtype, *sizes)
         noise = np.empty((len(x), *geometry.out), np.float32)
         finish = Finish(noise, np.empty((), np.float32), np.empty(len(w), np.float32), "leaky_relu", 0.2)
-        return Case(lambda: scaled_conv(x, w, style, after, geometry, finish if noisy else Finish()), *work(x, w, geometry))
+        finish = finish if noisy else Finish()
+        return Case(lambda: scaled_conv(x, w, style, after, geometry, finish), *work(x, w, geometry))
 
     _, w, style, _, _ = layer(np.float32, 32, 4, 512)
     return {

@@ -3,9 +3,9 @@
 
 Layout: x (N, H, W, C) and g (N, P, Q, K) contiguous, scales (N, C) and (N, K); dw is made as (K, R, S, C).
 
-Tiling: a program has one tap and a tile of dw, BLOCK_K x BLOCK_C; the sum runs over pixels, IMAGES x PIXELS of them
-at a time as in `modulated.py`. So that all processors have work, pixels are shared out to `splits` programs, each
-with its place in a workspace; a second launch adds these up, always in the same order.
+Tiling: a program has one tap and a tile of dw, BLOCK_K x BLOCK_C; the sum runs over pixels, IMAGES x PIXELS
+of them at a time as in `modulated.py`. So that all processors have work, pixels are shared out to `splits`
+programs, each with its place in a workspace; a second launch adds these up, always in the same order.
 
                  pixels ->         c ->             c ->
             k [ B[n, k] g^T ] x [ A[n, c] x ]  =  [ acc ]      workspace [ | | | ] -> dw
@@ -13,13 +13,14 @@ with its place in a workspace; a second launch adds these up, always in the same
 
 `activation_sums` reads g and y once: a program has BLOCK_K channels of one image and a share of its pixels.
 
-Bytes: x and g once from memory for each pass of the tiles of K and C over them, which the second-level cache serves
-in part; the workspace is splits times dw in float32, written and read. FLOPs: 2 N P Q K C R S. `activation_sums`
-reads two numbers and writes one for each of y, with some 8 FLOPs: memory decides.
+Bytes: x and g once from memory for each pass of the tiles of K and C over them, which the second-level cache
+serves in part; the workspace is splits times dw in float32, written and read. FLOPs: 2 N P Q K C R S.
+`activation_sums` reads two numbers and writes one for each of y, with some 8 FLOPs: memory decides.
 
 History:
 1. Splits until there are some 512 programs.
-2. Small pictures, whose scales are loaded row by row, spilled on sm_80 with tiles of 128 x 128: 64 x 64 for them.
+2. Small pictures, whose scales are loaded row by row, spilled on sm_80 with tiles of 128 x 128: 64 x 64 for
+   them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.gpu.activation import derivative
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_precision, launch
 from scratchgan.kernels.gpu.memory import demand, empty
-from scratchgan.kernels.gpu.modulated import add_parts, known, layer, one_group, work
+from scratchgan.kernels.gpu.modulated import add_parts, exact, known, layer, one_group, scales, work
 from scratchgan.kernels.means import accumulated
 
 PROGRAMS = 512  # wanted: some three for each processor
 DEFAULT = {"BLOCK_P": 64, "BLOCK_K": 128, "BLOCK_C": 128, "num_warps": 8, "num_stages": 3}
-DEFAULT_SMALL = {"BLOCK_P": 32, "BLOCK_K": 64, "BLOCK_C": 64, "num_warps": 4, "num_stages": 3}  # pictures below BLOCK_P
-DEFAULT_EXACT = {"BLOCK_P": 16, "BLOCK_K": 64, "BLOCK_C": 32, "num_warps": 4, "num_stages": 2}  # without tensor cores
+DEFAULT_TF32 = {**DEFAULT, "BLOCK_P": 32}  # numbers twice as long
+DEFAULT_SMALL = {"BLOCK_P": 32, "BLOCK_K": 64, "BLOCK_C": 64, "num_warps": 4, "num_stages": 3}  # pictures
+DEFAULT_EXACT = {"BLOCK_P": 16, "BLOCK_K": 64, "BLOCK_C": 32, "num_warps": 4, "num_stages": 2}  # see `exact`
 DEFAULT_SUMS = {"BLOCK_P": 32, "BLOCK_K": 64, "num_warps": 4}
 CONFIGURATIONS = [
     {"BLOCK_P": p, "BLOCK_K": k, "BLOCK_C": c, "num_warps": warps, "num_stages": stages}
@@ -67,28 +69,17 @@ def scaled_dw_kernel(X, G, A, B, PARTS, N, HEIGHT, WIDTH, C, P, Q, K, tiles, all
         i = pixel // Q * STRIDE_H + tap // S * DILATION_H - PAD_H
         j = pixel % Q * STRIDE_W + tap % S * DILATION_W - PAD_W
         inside = real & (i >= 0) & (i < HEIGHT) & (j >= 0) & (j < WIDTH)
-        g = tl.load(G + ((n * P * Q + pixel) * K)[:, None] + k[None, :], mask=real[:, None] & (k < K)[None, :], other=0.0)
+        g = tl.load(G + ((n * P * Q + pixel) * K)[:, None] + k[None, :],
+                    mask=real[:, None] & (k < K)[None, :], other=0.0)  # fmt: skip
         x = tl.load(X + (((n * HEIGHT + i) * WIDTH + j) * C)[:, None] + c[None, :],
                     mask=inside[:, None] & (c < C)[None, :], other=0.0)  # fmt: skip
         if B is not None:
-            g *= row_of_scales(B, n, k, part // tiles, real, K, IMAGES).to(g.dtype)
+            g *= scales(B, n, k, part // tiles, real, K, IMAGES).to(g.dtype)
         if A is not None:
-            x *= row_of_scales(A, n, c, part // tiles, real, C, IMAGES).to(x.dtype)
+            x *= scales(A, n, c, part // tiles, real, C, IMAGES).to(x.dtype)
         acc = tl.dot(tl.trans(g), x, acc, input_precision=PRECISION, out_dtype=ACC)
     target = ((split * K + k)[:, None] * tl.num_programs(1) + tap) * C + c[None, :]
     tl.store(PARTS + target, acc.to(PARTS.dtype.element_ty), mask=(k < K)[:, None] & (c < C)[None, :])
-
-
-@triton.jit
-def row_of_scales(SCALES, n, channel, image, real, CHANNELS, IMAGES: tl.constexpr):
-    """Scales (1, channels) of the one image of a tile, or (pixels, channels) of several."""
-    inside = channel < CHANNELS
-    if IMAGES == 1:
-        scales = tl.load(SCALES + image * CHANNELS + channel, mask=inside, other=0.0)[None, :]
-    else:
-        place = (n * CHANNELS)[:, None] + channel[None, :]
-        scales = tl.load(SCALES + place, mask=real[:, None] & inside[None, :], other=0.0)
-    return scales
 
 
 @triton.jit
@@ -146,14 +137,14 @@ def scaled_conv_dw(x, g, before, after, geometry: Geometry):
 
 def _tiles(x, K: int, geometry: Geometry) -> tuple[dict, str]:
     """Tile sizes and tl.dot's precision; tiles no wider than the channels, but 16, tl.dot's least."""
-    dtype, precision = x.dtype.name, dot_precision()
-    exact = dtype == "float64" or (dtype == "float32" and precision == "ieee")
-    key = f"{dtype} {x.shape} {K} {geometry.kernel} {geometry.stride}"
     small = prod(geometry.out) < DEFAULT["BLOCK_P"]  # which load their scales row by row
-    constants = dict(configuration("modulated_dw", key, DEFAULT_EXACT if exact else DEFAULT_SMALL if small else DEFAULT))
+    large = DEFAULT if x.dtype.itemsize == 2 else DEFAULT_TF32
+    key = f"{x.dtype.name} {x.shape} {K} {geometry.kernel} {geometry.stride}"
+    default = DEFAULT_EXACT if exact(x.dtype) else DEFAULT_SMALL if small else large
+    constants = dict(configuration("modulated_dw", key, default))
     for name, size in (("BLOCK_K", K), ("BLOCK_C", x.shape[3])):
         constants[name] = min(constants[name], max(16, triton.next_power_of_2(size)))
-    return constants, precision
+    return constants, dot_precision()
 
 
 def activation_sums(g, y, noise, activation: str, slope: float):
@@ -163,7 +154,7 @@ def activation_sums(g, y, noise, activation: str, slope: float):
     g, y, noise = contiguous(g), contiguous(y), None if noise is None else contiguous(noise)
     demand(g, y, *(() if noise is None else (noise,)))
     N, P, Q, K = y.shape
-    tiles = configuration("activation_sums", "", DEFAULT_SUMS)
+    tiles = configuration("modulated_dw sums", "", DEFAULT_SUMS)
     k_tiles = triton.cdiv(K, tiles["BLOCK_K"])
     count = max(1, min(triton.cdiv(P * Q, 4 * tiles["BLOCK_P"]), triton.cdiv(PROGRAMS, max(1, N * k_tiles))))
     dv, parts = empty(g, g.shape), empty(g, (count, 3, N, K), accumulated(g.dtype))
@@ -186,7 +177,8 @@ def static_cases() -> dict[str, Case]:
     def sums(dtype, *sizes):
         y, *_ = layer(dtype, *sizes)
         noise = np.empty(y.shape[:3], np.float32)
-        return Case(lambda: activation_sums(y, y, noise, "leaky_relu", 0.2), 8 * y.size, 3 * y.itemsize * y.size)
+        moved = 3 * y.itemsize * y.size
+        return Case(lambda: activation_sums(y, y, noise, "leaky_relu", 0.2), 8 * y.size, moved)
 
     return {
         "32 px float16": case(np.float16, 32, 32, 512),

@@ -1,12 +1,14 @@
 """The adjoint in x of a convolution between scales in Triton: `scaled_conv_dx` of `kernels/modulated.py`.
 
-It is both the gradient of a modulated convolution by x (and, on the way, by the style) and the transposed one that
-StyleGAN2 doubles the size with. `gather_kernel` of `modulated.py` does it with g as input, w packed as (C, R, S, K):
+It is both the gradient of a modulated convolution by x (and, on the way, by the style) and the transposed one
+that StyleGAN2 doubles the size with. `gather_kernel` of `modulated.py` does it with g as input, w packed as
+(C, R, S, K):
 
     dx[p] = sum over taps r and pixels i with stride i + dilation r - padding = p of  g[i] w[r]
 
-At stride s, p = s m + a of phase a meets the taps r = (a + padding) mod s + s t, t = 0, 1, ..., and reads g at
-i = m + (a + padding) // s - t: each phase is a convolution with its own taps, and no product with a zero is made.
+At stride s, p = s m + a of phase a meets the taps r = (a + padding) mod s + s t, t = 0, 1, ..., and reads g
+at i = m + (a + padding) // s - t: each phase is a convolution with its own taps, and no product with a zero
+is made.
 
 Tiling: as in `modulated.py`, the s^2 phases along the grid's third axis.
 
@@ -18,7 +20,8 @@ Bytes and FLOPs: those of the convolution, 2 N P Q K C R S at its P x Q.
 
 History:
 1. The kernel of the forward, by phases.
-2. The sums for the style's gradient are made from the accumulator, so dx need not be read again, nor divided by s.
+2. The sums for the style's gradient are made from the accumulator, so dx need not be read again, nor divided
+   by s.
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.launch import Case
-from scratchgan.kernels.gpu.modulated import Gather, gather, layer, one_group, work
+from scratchgan.kernels.gpu.modulated import CONFIGURATIONS, Gather, gather, layer, one_group, work
 from scratchgan.kernels.gpu.prepack import crsk
 from scratchgan.kernels.modulated import Finish
+
+__all__ = ["CONFIGURATIONS", "scaled_conv_dx", "static_cases"]  # candidates are those of the kernel
 
 
 def scaled_conv_dx(g, w, before, after, geometry: Geometry, dot=None):

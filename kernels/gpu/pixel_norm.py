@@ -1,7 +1,7 @@
 """Pixel norm in Triton: the formulas of `kernels/pixel_norm.py`.
 
-Layout: memory without gaps in any order of the axes, seen as (outer, C, inner): inner = 1 for channels-last, H W for
-(N, C, H, W). Results take x's order.
+Layout: memory without gaps in any order of the axes, seen as (outer, C, inner): inner = 1 for channels-last,
+H W for (N, C, H, W). Results take x's order.
 
 Tiling: a program has BLOCK_R pixels and all channels of them, in registers.
 
@@ -32,7 +32,9 @@ CONFIGURATIONS = [{"BLOCK": block, "num_warps": warps} for block in (1024, 2048,
 
 
 @triton.jit
-def pixel_norm_kernel(X, Y, rows, C, inner, eps, ACC: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
+def pixel_norm_kernel(
+    X, Y, rows, C, inner, eps, ACC: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr
+):
     """y = x (mean x^2 + eps)^(-1/2) of BLOCK_R pixels."""
     place, inside = pixels(rows, C, inner, BLOCK_R, BLOCK_C)
     x = tl.load(X + place, mask=inside, other=0.0).to(ACC)

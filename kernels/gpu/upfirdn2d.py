@@ -1,12 +1,13 @@
 """Upsample by zeros, filter, downsample in Triton: the formula of `kernels/upfirdn2d.py`.
 
-Layout: memory whose rows and columns lie side by side in the order of the axes, seen as (images, H, W, inner):
-inner = C for channels-last, 1 for (N, C, H, W), when channels count as images. Columns may come before rows. Other
-orders are copied first. The result takes x's order.
+Layout: memory whose rows and columns lie side by side in the order of the axes, seen as (images, H, W,
+inner): inner = C for channels-last, 1 for (N, C, H, W), when channels count as images. Columns may come
+before rows. Other orders are copied first. The result takes x's order.
 
-Per axis, outputs i and i + u / gcd(u, d) read x at places d / gcd(u, d) apart with the same taps. So the taps of a
-few neighbouring outputs are known when the kernel is compiled: `stencil` lists the pixels that these outputs read,
-each once, and the weight of each pixel in each output. Zeros between pixels and taps of weight 0 cost nothing.
+Per axis, outputs i and i + u / gcd(u, d) read x at places d / gcd(u, d) apart with the same taps. So the taps
+of a few neighbouring outputs are known when the kernel is compiled: `stencil` lists the pixels that these
+outputs read, each once, and the weight of each pixel in each output. Zeros between pixels and taps of weight
+0 cost nothing.
 
 Tiling: a program computes OUTPUTS neighbouring outputs (4 rows; 2 rows of 2 columns for u = 2) for BLOCK_Q of
 their columns and BLOCK_C inner places. Here u = d = 1 with a filter of 4 x 4:
@@ -20,11 +21,11 @@ their columns and BLOCK_C inner places. Here u = d = 1 with a filter of 4 x 4:
       x x x x
       x x x x
 
-Bytes: x is read once from memory (its other reads are served by the caches) and y written. FLOPs: 2 for each tap
-that meets a pixel, R S / u^2 of them for an output: 8 FLOPs a byte for 4 x 4 taps in float16, so memory decides.
-Filtering rows and columns in two passes would need half the FLOPs but write and read an image more: 4 numbers
-instead of 2 for u = d = 1, 9 / 4 instead of 5 / 4 for u = 2 (in numbers for each of y). One pass it is, also for
-separable filters.
+Bytes: x is read once from memory (its other reads are served by the caches) and y written. FLOPs: 2 for each
+tap that meets a pixel, R S / u^2 of them for an output: 8 FLOPs a byte for 4 x 4 taps in float16, so memory
+decides. Filtering rows and columns in two passes would need half the FLOPs but write and read an image more:
+4 numbers instead of 2 for u = d = 1, 9 / 4 instead of 5 / 4 for u = 2 (in numbers for each of y). One pass it
+is, also for separable filters.
 
 History:
 1. Taps unrolled for each output alone: 16 loads for an output of a 4 x 4 filter.
@@ -93,8 +94,8 @@ def upfirdn2d_kernel(X, Y, H, W, P, Q, inner, groups, column_tiles, inner_tiles,
                      WEIGHTS: tl.constexpr, OUT_ROWS: tl.constexpr, OUT_STEP: tl.constexpr, IN_ROWS: tl.constexpr,
                      IN_STEP: tl.constexpr, ACTIVATION: tl.constexpr, ACC: tl.constexpr,
                      BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
-    """Outputs from row OUT_ROWS group and column OUT_STEP j on, j < BLOCK_Q, read x from row IN_ROWS group and
-    column IN_STEP j on."""
+    """Outputs from row OUT_ROWS group and column OUT_STEP j on, j < BLOCK_Q, read x from row IN_ROWS group
+    and column IN_STEP j on."""
     program = tl.program_id(0)
     c = program % inner_tiles * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
     program //= inner_tiles

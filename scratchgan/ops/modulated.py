@@ -1,9 +1,9 @@
-"""StyleGAN2's modulated convolutions as one op each: styles, demodulation, noise, bias and rectifier with the product.
+"""StyleGAN2's modulated convolutions as one op each, with styles, demodulation, noise, bias and rectifier.
 
 Their mathematics is their spec, in differentiable ops, as `gans/stylegan2.py` has it; on arrays
-`scratchgan.kernels.modulated` does the same without scaled images or scaled weights in memory. Its gradients share
-what they can: one product gives those by x and by the style, one pass those by strength and bias and what
-demodulation needs.
+`scratchgan.kernels.modulated` does the same without scaled images or scaled weights in memory. Its gradients
+share what they can: one product gives those by x and by the style, one pass those by strength and bias and
+what demodulation needs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ DOUBLING = {"stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "groups": 1
 @Fused
 def modulated_conv(x, w, style, noise, strength, bias, *, padding: tuple[int, int], demodulate: bool = True,
                    slope: float = 1.0, gain: float = 1.0):  # fmt: skip
-    """f(a d conv(s x, w) + strength noise + bias): x (N, C, H, W), w (K, C, R, S) and style s (N, C) give (N, K, P, Q).
+    """f(a d conv(s x, w) + strength noise + bias), (N, K, P, Q), from x (N, C, H, W), w (K, C, R, S), s (N, C).
 
-    noise (N or 1, 1, P, Q) and strength (), or None for both; bias (K,) or None. f(v) = slope v below 0; a is the gain,
-    d the factors of `demodulation` or 1.
+    noise (N or 1, 1, P, Q) and strength (), or None for both; bias (K,) or None. f(v) = slope v below 0; a is
+    the gain, d the factors of `demodulation` or 1.
     """
     z = conv(_times(x, style), w, padding=padding, **PLAIN)
     z = _times(z, demodulation(w, style, gain)) if demodulate else z * gain
@@ -42,7 +42,7 @@ def modulated_conv(x, w, style, noise, strength, bias, *, padding: tuple[int, in
 
 @Fused
 def modulated_conv_up(x, w, style, *, demodulate: bool = True, gain: float = 1.0):
-    """a d times the transposed convolution of s x of stride 2: (N, C, H, W) to (N, K, 2 (H - 1) + R, 2 (W - 1) + S).
+    """a d times the transposed convolution of s x at stride 2: (N, K, 2 (H - 1) + R, 2 (W - 1) + S).
 
     A filter, noise, bias and rectifier follow; d commutes with the filter.
     """
@@ -76,7 +76,8 @@ def _conv(x, w, style, noise, strength, bias, *, padding, demodulate=True, slope
     return _nchw(y), (y, after)
 
 
-def _conv_vjp(g, cache, need, x, w, style, noise, strength, bias, *, padding, demodulate=True, slope=1.0, gain=1.0):
+def _conv_vjp(g, cache, need, x, w, style, noise, strength, bias, *, padding, demodulate=True, slope=1.0,
+              gain=1.0):  # fmt: skip
     (y, after), geometry, finish = cache, _geometry(x, w, padding), _finish(noise, strength, bias, slope)
     g, sums = kernel.activation_sums(_nhwc(g), y, finish.noise, finish.activation, slope)
     dx = dstyle = dw = None
@@ -85,7 +86,8 @@ def _conv_vjp(g, cache, need, x, w, style, noise, strength, bias, *, padding, de
     if need[1]:
         dw = kernel.scaled_conv_dw(_nhwc(x), g, style, after, geometry)
     if demodulate and (need[1] or need[2]):
-        dw, dstyle = _through_factors(dw, dstyle, kernel.demodulation_slope(sums, after, finish, gain), w, style)
+        t = kernel.demodulation_slope(sums, after, finish, gain)
+        dw, dstyle = _through_factors(dw, dstyle, t, w, style)
     dnoise = _noise(g, noise, strength) if need[3] else None
     found = (None if dx is None else _nchw(dx), dw, dstyle, dnoise, sums[1].sum(), sums[2].sum(axis=0))
     return _cast(found, need, (x, w, style, noise, strength, bias))
@@ -106,7 +108,8 @@ def _up_vjp(g, cache, need, x, w, style, *, demodulate=True, gain=1.0):
         dw = kernel.scaled_conv_dw(g, _nhwc(x), after, style, geometry).swapaxes(0, 1)
     if demodulate and (need[1] or need[2]):
         _, sums = kernel.activation_sums(g, y, None, "linear", 1.0)
-        dw, dstyle = _through_factors(dw, dstyle, kernel.demodulation_slope(sums, after, Finish(), gain), w, style)
+        t = kernel.demodulation_slope(sums, after, Finish(), gain)
+        dw, dstyle = _through_factors(dw, dstyle, t, w, style)
     return _cast((None if dx is None else _nchw(dx), dw, dstyle), need, (x, w, style))
 
 
@@ -124,7 +127,9 @@ def _noise(g, noise, strength):
 
 def _cast(found: tuple, need: list[bool], arguments: tuple) -> list:
     """The gradients that are needed, each in its argument's dtype."""
-    return [xp(a).asarray(d, dtype=a.dtype) if wanted else None for d, wanted, a in zip(found, need, arguments)]
+    return [
+        xp(a).asarray(d, dtype=a.dtype) if wanted else None for d, wanted, a in zip(found, need, arguments)
+    ]
 
 
 def _finish(noise, strength, bias, slope: float) -> Finish:

@@ -1,6 +1,5 @@
-"""Cases of StyleGAN2's modulated convolutions, against the authors' way: weights for each image, grouped convolutions."""
+"""Cases of modulated convolutions, against the authors' way: weights for each image, grouped convolutions."""
 
-import torch
 import torch.nn.functional as T
 
 from scratchgan.ops import modulated
@@ -21,7 +20,10 @@ def _own_weights(w, style, demodulate):
 
 def _conv(x, w, style, noise, strength, bias, *, padding, demodulate=True, slope=1.0, gain=1.0):
     own = _own_weights(w, style, demodulate).flatten(0, 1)
-    y = T.conv2d(x.flatten(0, 1)[None], own, padding=padding, groups=len(x))[0].unflatten(0, (len(x), len(w))) * gain
+    y = (
+        T.conv2d(x.flatten(0, 1)[None], own, padding=padding, groups=len(x))[0].unflatten(0, (len(x), len(w)))
+        * gain
+    )
     y = y if noise is None else y + strength * noise
     return T.leaky_relu(y if bias is None else y + bias[:, None, None], slope)
 
@@ -65,7 +67,11 @@ CASES = [
     _layer(SHAPES[0], batch=1, layout="channels_last", slope=0.2),
     _layer(SHAPES[0], slope=0.0),
     _layer(SHAPES[0], gain=1.4),
-    *[_layer(SHAPES[1], finished=False, demodulate=demodulate, gain=gain) for demodulate in (True, False) for gain in (1.0, 1.4)],
+    *[
+        _layer(SHAPES[1], finished=False, demodulate=demodulate, gain=gain)
+        for demodulate in (True, False)
+        for gain in (1.0, 1.4)
+    ],
     *[_doubled(shape, gain=1.4) for shape in SHAPES[:2]],
     *[_doubled(shape, demodulate=False) for shape in SHAPES[::2]],
 ]

@@ -1,4 +1,4 @@
-"""The standard deviation over minibatches in Triton: values, gradient, groups, memory orders, the network's own formula."""
+"""The standard deviation over minibatches in Triton: values, gradient, groups, the network's formula."""
 
 from __future__ import annotations
 
