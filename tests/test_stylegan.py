@@ -269,7 +269,7 @@ def test_samples_on_the_way_are_enlarged_pictures():
     (2, {"to_rgb.0", "to_rgb.1", "from_rgb.0", "from_rgb.1"}), (1.5, {"to_rgb.0", "from_rgb.0"})])
 def test_what_has_no_gradient_is_what_other_levels_use(level, without):
     model = at_level(build(16), level)
-    model.growth.shown -= 6
+    model.growth.shown -= 6 * model.growth.batches
     model.step(pictures(model))
     for network in (model.generator.synthesis, model.discriminator):
         for name, p in network.named_parameters():
@@ -277,6 +277,14 @@ def test_what_has_no_gradient_is_what_other_levels_use(level, without):
             found = p.grad is not None and bool(np.abs(p.grad.numpy()).max() > 0)
             assert found == expected, name
     assert all(np.abs(p.grad.numpy()).max() > 0 for p in model.generator.mapping.parameters())
+
+
+def test_minibatches_double_with_each_halving():
+    model = at_level(build(16), 0.0)
+    found = [at_level(model, level).growth.batches for level in (0, 0.4, 1, 1.5, 2)]
+    assert found == [4, 2, 2, 1, 1]
+    at_level(model, 0.0).step(pictures(model))
+    assert model.growth.shown == 4 * model.config.batch_size
 
 
 # Styles
@@ -320,7 +328,7 @@ def test_the_mean_of_w_is_tracked():
 
 @pytest.fixture(scope="module")
 def trained():
-    model = build(16, stable_images=6, fade_images=12, lr=0.01)
+    model = build(16, stable_images=6, fade_images=12, lr=0.01)     # from 4 pixels on: minibatches of 24, 12, 6
     batches = pictures(model)
     for _ in range(8):
         model.step(batches)
@@ -381,13 +389,13 @@ def arrays(model) -> dict[str, np.ndarray]:
 
 def test_resumed_bit_for_bit_while_it_grows(tmp_path):
     """Eight steps, the 16 pixels being reached on the way, stopped and restored after three."""
-    given = {"stable_images": 6, "fade_images": 18, "lr": 0.01}
+    given = {"stable_images": 6, "fade_images": 36, "lr": 0.01}
     whole = build(16, **given)
     batches = pictures(whole)
-    taken = [next(batches) for _ in range(8)]
-    expected = [whole.step(iter([batch])) for batch in taken]
+    expected = [whole.step(batches) for _ in range(8)]
     first = build(16, **given)
-    found = [first.step(iter([batch])) for batch in taken[:3]]
+    batches = pictures(first)
+    found = [first.step(batches) for _ in range(3)]
     state = {"parts": {name: part.state_dict() for name, part in first.parts().items()}}
     checkpoint.save(tmp_path / "checkpoint", 3, state)
     streams, x = first.streams.state_dict(), first.sample(4, np.random.default_rng(1))
@@ -396,7 +404,7 @@ def test_resumed_bit_for_bit_while_it_grows(tmp_path):
     checkpoint.restore(second.parts(), saved.state["parts"], saved.path)
     second.streams.load_state_dict(streams)
     np.testing.assert_array_equal(second.sample(4, np.random.default_rng(1)), x)
-    found += [second.step(iter([batch])) for batch in taken[3:]]
+    found += [second.step(batches) for _ in range(5)]
     assert found == expected and expected[2]["level"] < expected[-1]["level"] == 2
     for name, value in arrays(whole).items():
         np.testing.assert_array_equal(arrays(second)[name], value, err_msg=name)

@@ -21,8 +21,8 @@ non-saturating one with the R1 penalty (appendix C; Mescheder et al. 2018, arXiv
 Departures. The constant begins at N(0, 1), as in the authors' StyleGAN2, not at 1: AdaIN of a constant
 picture is 0 / 0, and its bias has no gradient. Style mixing draws for each image whether and where, the
 authors' code once for a minibatch. Adam's moments of a layer begin when the layer does, where the authors'
-code forgets all moments at each change of size; learning rate and size of minibatches stay the same for all
-sizes. By default layers below 16 x 16 have no noise: where pictures are as small as a digit, noise of 4 x 4
+code forgets all moments at each change of size; the learning rate stays the same for all sizes. Minibatches
+are twice as large for each halving of the pictures, as in the authors' code up to 64 pixels. By default layers below 16 x 16 have no noise: where pictures are as small as a digit, noise of 4 x 4
 could choose the digit in w's place (with it, late samples of one run all had the same shape; the cause is
 not proven). Networks are narrow and runs are short: `Config` says what the paper has.
 """
@@ -70,7 +70,7 @@ class Config:
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels, a power of two; None: the data's own [1024]
     steps: int = 1100                       # updates of D and of G
-    batch_size: int = 32                    # [256 for the smallest pictures to 32 for the largest]
+    batch_size: int = 32                    # of full size, doubled for each halving [256 for 8 x 8 ... to 32]
     lr: float = 3e-3                        # Adam, for both players [1e-3 to 3e-3]
     betas: tuple[float, float] = (0.0, 0.99)
     r1: float = 1.0                         # gamma [10]
@@ -333,6 +333,11 @@ class Growth:
         risen = max(since - self.stable, 0) / max(self.fade, 1)
         return float(min(self.first + phase + risen, self.last))
 
+    @property
+    def batches(self) -> int:
+        """How many batches make a minibatch: one at full size, twice as many for each halving."""
+        return 1 << self.last - math.ceil(self.level)
+
     def state_dict(self) -> dict[str, int]:
         return {"shown": self.shown}
 
@@ -429,11 +434,11 @@ class StyleGAN(StyleSampler):
     def step(self, batches: Iterator) -> dict[str, float]:
         """One update of D with the R1 penalty, then one of G, at the level of this minibatch. `penalty` is
         E[||grad D||^2], `edge` that of the pictures."""
-        G, D = self.generator, self.discriminator
-        x = real(batches, D)
-        self.growth.shown += len(x)
-        level = self.growth.level
-        x = shrunk(x, level, self.growth.last).requires_grad_()
+        G, D, growth = self.generator, self.discriminator, self.growth
+        x = F.cat([real(batches, D) for _ in range(growth.batches)], dim=0)
+        growth.shown += len(x)
+        level = growth.level
+        x = shrunk(x, level, growth.last).requires_grad_()
         with no_grad():
             fake = self.fake(len(x), level)
         real_logits, fake_logits = D(x, level), D(fake, level)

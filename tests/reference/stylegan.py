@@ -260,7 +260,8 @@ class Training(Parts):
         return weight * x + (1 - weight) * twice(half(x)) if weight else x
 
     def step(self, batches: Iterator[tuple]) -> dict[str, float]:
-        D, (x, _) = self.discriminator, next(batches)
+        D, smaller = self.discriminator, self.growth.last - math.ceil(self.growth.level())
+        x = torch.cat([next(batches)[0] for _ in range(2**smaller)])
         self.growth.shown += len(x)
         level = self.growth.level()
         x = self.shown(x, level).requires_grad_(True)
