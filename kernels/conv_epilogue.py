@@ -2,11 +2,11 @@
 
 With z the convolution of x and w, and c the index of its channel,
 
-    z += b[c]                                                                       bias
-    sums[c] = sum of z,  squares[c] = sum of z^2,  over images and pixels           for batch norm's mean and variance
-    y = gain f(z)                                                                   activation, as in `bias_act`
-    y += residual                                                                   a skip connection
-    Y[n, p r + i, q r + j, c] = y[n, p, q, c r^2 + i r + j]                         pixel shuffle by r (PyTorch's order)
+    z += b[c]                                                      bias
+    sums[c] = sum of z,  squares[c] = sum of z^2                   over images and pixels, for batch norm
+    y = gain f(z)                                                  activation, as in `bias_act`
+    y += residual                                                  a skip connection
+    Y[n, p r + i, q r + j, c] = y[n, p, q, c r^2 + i r + j]        pixel shuffle by r, in PyTorch's order
 
 in this order, each step where it is asked for.
 """
@@ -22,7 +22,7 @@ from scratchgan.kernels.dispatch import kernel
 
 
 class Epilogue(NamedTuple):
-    """What follows a convolution of K channels: bias (K,), residual (N, P, Q, K), shuffle r with r^2 dividing K."""
+    """What follows a convolution: bias (K,), residual (N, P, Q, K), shuffle r where r^2 divides K."""
 
     bias: Any = None
     activation: str = "linear"

@@ -1,12 +1,13 @@
 """The weights of a convolution in the two orders in which its kernels read them.
 
-w (K, C, R, S), C counted within a group, is kept in PyTorch's order; the kernels want their reduced axis innermost:
+w (K, C, R, S), C counted within a group, is kept in PyTorch's order; the kernels want the axis that they sum
+over innermost:
 
-    W[k, r, s, c] = w[k, c, r, s]        conv reduces over (r, s, c)
-    V[c, r, s, k] = w[k, c, r, s]        conv_dx reduces over k for every tap (r, s)
+    W[k, r, s, c] = w[k, c, r, s]        conv sums over (r, s, c)
+    V[c, r, s, k] = w[k, c, r, s]        conv_dx sums over k for every tap (r, s)
 
-Both are made at once, in the type in which products are taken (float16 of float32 master weights, say), since a
-training step needs each weight in both orders once.
+Both are made at once, in the type in which products are taken (float16 of float32 master weights, say), since
+a training step needs each weight in both orders once.
 """
 
 from __future__ import annotations

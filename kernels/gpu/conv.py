@@ -1,31 +1,32 @@
-"""Forward convolution in Triton, an implicit matrix product: the formulas of `kernels/conv.py` and `conv_epilogue.py`.
+"""Forward convolution in Triton, an implicit matrix product: see `kernels/conv.py` and `conv_epilogue.py`.
 
-Layout: x (N, H, W, C) and y (N, P, Q, K) contiguous, weights packed as (K, R, S, C), where C counts the channels of a
-group: the axis that is summed over, (r, s, c), is the last one of the weights and, tap by tap, of x.
+Layout: x (N, H, W, C) and y (N, P, Q, K) contiguous, weights packed as (K, R, S, C), where C counts the
+channels of a group: the axis that is summed over, (r, s, c), is the last one of the weights and, tap by tap,
+of x.
 
-Tiling: a program makes a tile of y, pixels m = (n P + p) Q + q by channels k of one group. It walks along (r, s, c):
+Tiling: a program makes a tile of y, pixels m = (n P + p) Q + q by channels k of one group:
 
-                       (r, s, c) ->  BLOCK_C            k ->  BLOCK_K
-    m  |  cols = x, shifted by the tap  [====]    x    w^T [ ]    =   acc [      ] , then `finish` of epilogue.py
-    BLOCK_M                             [====]             [ ]            [      ]
+                 (r, s, c) ->  BLOCK_C           k ->  BLOCK_K
+    m  |  x, shifted by the tap  [====]    x   w^T [ ]    =   acc [      ] , then `finish` of epilogue.py
+    BLOCK_M                      [====]            [ ]            [      ]
 
-Programs that stand side by side in k run at the same time and read the same rows of x from the second-level cache.
-Where BLOCK_C divides C (ALIGNED), every step lies in one tap: it adds one number to all addresses and compares once
-for each pixel. Elsewhere each column of a step finds its own tap, so that 3 channels of k4 take 48 columns, where they
-would take 256 if each tap's were padded to 16.
+Programs that stand side by side in k run at the same time and read the same rows of x from the second-level
+cache. Where BLOCK_C divides C (ALIGNED), every step lies in one tap: it adds one number to all addresses and
+compares once for each pixel. Elsewhere each column of a step finds its own tap, so that 3 channels of k4 take
+48 columns, where they would take 256 if each tap's were padded to 16.
 
-Which kernel: this one serves every geometry. `conv_few.py` (at most 3 channels of y, or each channel apart) and
-`conv_boxes.py` (Hopper's copy engine) take what suits them.
+Which kernel: this one serves every geometry. `conv_few.py` (at most 3 channels of y, or each channel apart)
+and `conv_boxes.py` (Hopper's copy engine) take what suits them.
 
-Bytes: x, w and y once, if the caches hold what taps and tiles share. FLOPs: 2 N P Q K R S C; from some 64 channels on
-they decide: tensor cores for float16, bfloat16, TF32 and float64.
+Bytes: x, w and y once, if the caches hold what taps and tiles share. FLOPs: 2 N P Q K R S C; from some 64
+channels on they decide: tensor cores for float16, bfloat16, TF32 and float64.
 
-History, by the static report of 128>256 k4s2 in float16 on sm_90, 8 warps:
+History, by the static report of 128>256 k4 s2 in float16 on sm_90, 8 warps:
 1. Pointers for each number of the tiles: 122 registers, all loads asynchronous, 24 LDGSTS for 4 HGMMA.
-2. Offsets of 32 bits from one pointer: 112 registers; no masks but for padding, since tiles repeat the last pixel and
-   channel; C as a constant, so that 100 channels are read 8 bytes at a time, where they were 2.
-3. Stores by a channel index that was not clamped: 8 stores of 16 bytes for each thread, where there were 64 of 2.
-4. 256 channels in a tile where that fills the GPU: 192 registers, and a third less to fetch for each product.
+2. Offsets of 32 bits from one pointer: 112 registers; no masks but for padding, since tiles repeat the last
+   pixel and channel; C as a constant, so that 100 channels are read 8 bytes at a time, where they were 2.
+3. Stores by a channel index that was not clamped: 8 of 16 bytes for each thread, where there were 64 of 2.
+4. 256 channels in a tile where that fills the GPU: 192 registers, and less to fetch for each product.
 5. The loop's end no constant: loops of 9 steps were unrolled, and spilled on sm_80.
 """
 
@@ -68,7 +69,7 @@ def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, K
     tile, group = tl.program_id(0) // tiles_k, tl.program_id(1)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     t = tl.program_id(0) % tiles_k * BLOCK_K + tl.arange(0, BLOCK_K)
-    # Tiles that reach beyond the last pixel or channel repeat it: its loads need no mask, and nothing is stored.
+    # Beyond the last pixel and channel a tile repeats them: loads need no mask for that, the store has one.
     pixel, repeated = tl.minimum(m, pixels - 1), channels(tl.minimum(t, KG - 1), KG, RUN)
     top = pixel // Q % P * ROWS.stride - ROWS.padding
     left = pixel % Q * COLUMNS.stride - COLUMNS.padding
@@ -81,7 +82,8 @@ def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, K
         if ALIGNED:
             r, s = start // CG // COLUMNS.taps * ROWS.dilation, start // CG % COLUMNS.taps * COLUMNS.dilation
             inside = (within(top + r, height) & within(left + s, width))[:, None]
-            at_x = X + tl.multiple_of((r * width + s) * C + start % CG, BLOCK_C) + (corner[:, None] + i[None, :])
+            step = tl.multiple_of((r * width + s) * C + start % CG, BLOCK_C)
+            at_x = X + step + (corner[:, None] + i[None, :])
             x = tl.load(at_x, mask=inside, other=0.0) if PADDED else tl.load(at_x)
             w = tl.load(W + start + (row_of_w[None, :] + i[:, None]))
         else:
@@ -92,11 +94,13 @@ def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, K
             inside = known[None, :]
             if PADDED:
                 inside &= within(top[:, None] + r, height) & within(left[:, None] + s, width)
-            x = tl.load(X + (corner[:, None] + (r * width + s) * C + (i % CG)[None, :]), mask=inside, other=0.0)
+            at_x = X + (corner[:, None] + (r * width + s) * C + (i % CG)[None, :])
+            x = tl.load(at_x, mask=inside, other=0.0)
             w = tl.load(W + (row_of_w[None, :] + i[:, None]), mask=known[:, None], other=0.0)
         acc = tl.dot(x, w, acc, input_precision=PRECISION, out_dtype=ACC)
     k = group * KG + channels(t, KG, RUN)
-    finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, t < KG, K, P, Q, ACTIVATION, SLOPE, GAIN, SHUFFLE)
+    finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, t < KG, K, P, Q,
+           ACTIVATION, SLOPE, GAIN, SHUFFLE)  # fmt: skip
 
 
 def conv_nhwc(x, w, geometry: Geometry):
@@ -119,9 +123,10 @@ def by_pointers(p: Problem, w):
     tiles = configuration("conv", p.key, _tiles(p))
     across = triton.cdiv(p.pixels, tiles["BLOCK_M"])
     out = Output(p, across)
-    launch(conv_kernel, (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups), p.x, w, *out.pointers,
-           p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG, p.length, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG,
-           PADDED=p.padded, ALIGNED=p.CG % tiles["BLOCK_C"] == 0, RUN=p.run, ACC=accumulator(p.x.dtype),
+    grid = (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups)
+    launch(conv_kernel, grid, p.x, w, *out.pointers, p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG,
+           p.length, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG, PADDED=p.padded,
+           ALIGNED=p.CG % tiles["BLOCK_C"] == 0, RUN=p.run, ACC=accumulator(p.x.dtype),
            PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip
     return out.results()
 
@@ -130,12 +135,12 @@ def _tiles(p: Problem) -> dict[str, int]:
     """The default, cut to the size of the problem, and halved while that leaves processors idle."""
     tiles = dict(DEFAULTS[products(p.x.dtype)])
     aligned = whole(p.CG) >= 16
-    most = tiles["BLOCK_M"] if aligned else 64  # else each number of a step has its own address, in a register
+    most = tiles["BLOCK_M"] if aligned else 64  # else a step's numbers all have addresses in registers
     tiles["BLOCK_M"], tiles["BLOCK_K"] = side(p.pixels, most), side(p.KG, tiles["BLOCK_K"])
     tiles["BLOCK_C"] = min(tiles["BLOCK_C"], whole(p.CG) if aligned else 16 if p.length <= 64 else 32)
     for name in ("BLOCK_K", "BLOCK_K", "BLOCK_M"):
-        programs = triton.cdiv(p.pixels, tiles["BLOCK_M"]) * triton.cdiv(p.KG, tiles["BLOCK_K"]) * p.geometry.groups
-        if programs < PROCESSORS and tiles[name] > 64:
+        tall, wide = triton.cdiv(p.pixels, tiles["BLOCK_M"]), triton.cdiv(p.KG, tiles["BLOCK_K"])
+        if tall * wide * p.geometry.groups < PROCESSORS and tiles[name] > 64:
             tiles[name] //= 2
     return tiles
 
@@ -153,8 +158,12 @@ def static_cases() -> dict[str, Case]:
         "float16 3>64 k4 s2": static_case(float16, 128, 3, 64, 64, 4, 2, 1),
         "float16 128>32 k1": static_case(float16, 128, 128, 32, 64, 1, 1, 0),
         "float16 512>512 k3, 32 groups": static_case(float16, 16, 512, 512, 32, 3, 1, 1, groups=32),
-        "bfloat16 64>128 k4 s2, odd size, sums": static_case(ml_dtypes.bfloat16, 128, 64, 128, 33, 4, 2, 1, sums=True),
-        "float16 64>256 k3, shuffle": static_case(float16, 16, 64, 256, 32, 3, 1, 1, shuffle=2, activation="leaky_relu"),
+        "bfloat16 64>128 k4 s2, odd size, sums": static_case(
+            ml_dtypes.bfloat16, 128, 64, 128, 33, 4, 2, 1, sums=True
+        ),
+        "float16 64>256 k3, shuffle": static_case(
+            float16, 16, 64, 256, 32, 3, 1, 1, shuffle=2, activation="leaky_relu"
+        ),
         "float32 128>256 k4 s2": static_case(float32, 128, 128, 256, 32, 4, 2, 1),
         "float32 3>64 k4 s2": static_case(float32, 128, 3, 64, 64, 4, 2, 1, activation="leaky_relu"),
         "float32 3>32 k1": static_case(float32, 16, 3, 32, 256, 1, 1, 0),

@@ -1,26 +1,28 @@
-"""Forward convolution by Hopper's copy engine, in Triton: the formulas of `kernels/conv.py` and `conv_epilogue.py`.
+"""Forward convolution by Hopper's copy engine, in Triton: `kernels/conv.py` and `kernels/conv_epilogue.py`.
 
 Layout: x (N, H, W, C) and weights (K, R S C), contiguous, behind tensor descriptors. At stride 2 x is seen as
-(N, H/2, 2, W/2, 2 C), so that what one tap reads is a box without holes again: row 2 p + r - padding is row p + a of
-phase b, with r - padding = 2 a + b, and so for columns, whose phase is the upper half of 2 C.
+(N, H/2, 2, W/2, 2 C), so that what one tap reads is a box without holes again: row 2 p + r - padding is row
+p + a of phase b, with r - padding = 2 a + b, and so for columns, whose phase is the upper half of 2 C.
 
-Tiling: a program makes BLOCK_K channels by a box of BOX_N images, BOX_H rows and BOX_W columns of y. For each tap the
-engine fetches the box of x that the tap reads, and fills what lies beyond x's borders with zeros: padding and ends of
-images cost no mask and no address.
+Tiling: a program makes BLOCK_K channels by a box of BOX_N images, BOX_H rows and BOX_W columns of y. For each
+tap the engine fetches the box of x that the tap reads, and fills what lies beyond x's borders with zeros:
+padding and ends of images cost no mask and no address.
 
-                    (r, s, c) ->  BLOCK_C         pixels ->
-    k  |  weights       [====]        x       box^T [ ]     =   acc [      ]^T, then `finish` of epilogue.py
-    BLOCK_K             [====]                      [ ]             [      ]
+              (r, s, c) ->  BLOCK_C            pixels ->
+    k  |  weights   [====]        x     box^T [ ]     =   acc [      ]^T, then `finish` of epilogue.py
+    BLOCK_K         [====]                    [ ]             [      ]
 
-The weights are the first factor, because the box, transposed, can be the second one as it lies in shared memory.
+The weights are the first factor, because the box, transposed, can be the second one as it lies in shared
+memory.
 
-Bytes and FLOPs: as in conv.py. Not covered, and left to conv.py: groups, other strides, odd H or W at stride 2, fewer
-than 32 channels on either side, boxes of which less than three quarters are pixels, and dtypes without tensor cores.
+Bytes and FLOPs: as in conv.py. Not covered, and left to conv.py: groups, other strides, odd H or W at stride
+2, C without a factor of 32, K below 64, boxes of which less than three quarters are pixels, shuffles, and
+types without tensor cores.
 
 History, by the static report of 128>256 k4 s2 in float16 on sm_90, 8 warps, tiles of 128 x 128 x 64:
-1. Boxes: no LDGSTS, no addresses and no masks in the loop, one thread starts each copy: 92 registers, where the same
-   tiles took 109 by pointers.
-2. The weights in two axes: reshaped from (K, R S, C) they went through registers on their way to the first factor.
+1. Boxes: no LDGSTS, no addresses and no masks in the loop, one thread starts each copy: 92 registers, where
+   the same tiles took 109 by pointers.
+2. The weights in two axes: from (K, R S, C) they went through registers on their way to the first factor.
 3. 256 channels in a tile where that fills the GPU: 154 registers.
 """
 
@@ -47,12 +49,14 @@ CONFIGURATIONS = [
 @triton.jit
 def conv_boxes_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, N, K, P, Q, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
                       C: tl.constexpr, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr, GAIN: tl.constexpr,
-                      SHUFFLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK_K: tl.constexpr, BOX_N: tl.constexpr,
-                      BOX_H: tl.constexpr, BOX_W: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+                      SHUFFLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK_K: tl.constexpr,
+                      BOX_N: tl.constexpr, BOX_H: tl.constexpr, BOX_W: tl.constexpr,
+                      BLOCK_C: tl.constexpr):  # fmt: skip
     """BLOCK_K channels by one box of pixels of y."""
     tiles_k, across, down = tl.cdiv(K, BLOCK_K), tl.cdiv(Q, BOX_W), tl.cdiv(P, BOX_H)
     first_k, box = tl.program_id(0) % tiles_k * BLOCK_K, tl.program_id(0) // tiles_k
-    first_q, first_p, first_n = box % across * BOX_W, box // across % down * BOX_H, box // across // down * BOX_N
+    first_q, first_p = box % across * BOX_W, box // across % down * BOX_H
+    first_n = box // across // down * BOX_N
     PIXELS: tl.constexpr = BOX_N * BOX_H * BOX_W
     STEPS: tl.constexpr = C // BLOCK_C  # which divides it
     acc = tl.zeros((BLOCK_K, PIXELS), tl.float32)
@@ -64,11 +68,13 @@ def conv_boxes_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, N, K, P, Q, ROWS: tl.conste
             x = X.load([first_n, first_p + (i >> 1), i & 1, first_q + (j >> 1), (j & 1) * C + c])
         else:
             x = X.load([first_n, first_p + i, first_q + j, c])
-        acc = tl.dot(W.load([first_k, tap * C + c]), x.reshape(PIXELS, BLOCK_C).T, acc, input_precision=PRECISION)
+        w = W.load([first_k, tap * C + c])
+        acc = tl.dot(w, x.reshape(PIXELS, BLOCK_C).T, acc, input_precision=PRECISION)
     at = tl.arange(0, PIXELS)
     n, p, q = first_n + at // (BOX_H * BOX_W), first_p + at // BOX_W % BOX_H, first_q + at % BOX_W
     k = first_k + tl.arange(0, BLOCK_K)
-    finish(acc.T, Y, BIAS, RESIDUAL, SUMS, box, (n * P + p) * Q + q, (n < N) & (p < P) & (q < Q), k, k < K, K, P, Q,
+    m, inside = (n * P + p) * Q + q, (n < N) & (p < P) & (q < Q)
+    finish(acc.T, Y, BIAS, RESIDUAL, SUMS, box, m, inside, k, k < K, K, P, Q,
            ACTIVATION, SLOPE, GAIN, SHUFFLE)  # fmt: skip
 
 
@@ -95,16 +101,22 @@ def by_boxes(p: Problem, w):
     else:
         x = descriptor(p.x, (*box, tiles["BLOCK_C"]))
     w = descriptor(w.reshape(p.K, -1), (tiles["BLOCK_K"], tiles["BLOCK_C"]))
-    launch(conv_boxes_kernel, (boxes * triton.cdiv(p.K, tiles["BLOCK_K"]),), x, w, *out.pointers, N, p.K, *g.out,
-           ROWS=rows, COLUMNS=columns, C=p.C, PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip
+    grid = (boxes * triton.cdiv(p.K, tiles["BLOCK_K"]),)
+    launch(conv_boxes_kernel, grid, x, w, *out.pointers, N, p.K, *g.out, ROWS=rows, COLUMNS=columns, C=p.C,
+           PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip
     return out.results()
 
 
 def _box(p: Problem) -> tuple[int, int, int]:
-    """Images, rows and columns, 128 pixels in all or as many as there are: least waste, then the smallest border."""
+    """Images, rows and columns, 128 pixels or as many as there are: least waste, then the smallest border."""
     pixels = side(p.pixels, 128)
     powers = [2**i for i in range(pixels.bit_length())]
-    boxes = [(pixels // (down * across), down, across) for down in powers for across in powers if down * across <= pixels]
+    boxes = [
+        (pixels // (down * across), down, across)
+        for down in powers
+        for across in powers
+        if down * across <= pixels
+    ]
     return min(boxes, key=lambda box: (_boxed(p, box), box[0] * (box[1] + 2) * (box[2] + 2)))
 
 
@@ -132,7 +144,11 @@ def static_cases() -> dict[str, Case]:
     return {
         "float16 128>256 k4 s2": static_case(float16, 128, 128, 256, 32, 4, 2, 1),
         "float16 64>128 k4 s2, sums": static_case(float16, 128, 64, 128, 32, 4, 2, 1, sums=True),
-        "float16 64>64 k3, skip": static_case(float16, 16, 64, 64, 64, 3, 1, 1, residual=np.empty((16, 64, 64, 64), float16)),
-        "bfloat16 512>512 k3, leaky_relu": static_case(ml_dtypes.bfloat16, 16, 512, 512, 16, 3, 1, 1, activation="leaky_relu"),
+        "float16 64>64 k3, skip": static_case(
+            float16, 16, 64, 64, 64, 3, 1, 1, residual=np.empty((16, 64, 64, 64), float16)
+        ),
+        "bfloat16 512>512 k3, leaky_relu": static_case(
+            ml_dtypes.bfloat16, 16, 512, 512, 16, 3, 1, 1, activation="leaky_relu"
+        ),
         "tf32 128>256 k4 s2": static_case(float32, 128, 128, 256, 32, 4, 2, 1, precision="high"),
     }

@@ -1,34 +1,33 @@
-"""Forward convolution of few channels without tensor cores, in Triton: the formulas of `kernels/conv.py`.
+"""Forward convolution to few channels without tensor cores, in Triton: the formulas of `kernels/conv.py`.
 
-tl.dot multiplies tiles of 16 at the least, so that with K = 3 channels of y it would take five products for each one
-that is wanted, and fetch each number of x from the second-level cache for every tap. Here a thread keeps its sums and
-weights in registers, and taps find x in the first-level cache.
+tl.dot multiplies tiles of 16 at the least, so that with K = 3 channels of y it would take five products for
+each one that is wanted, and fetch each number of x from the second-level cache for every tap. Here a thread
+keeps its sums and weights in registers, and taps find x in the first-level cache.
 
 Layout: x (N, H, W, C) and y (N, P, Q, K) contiguous.
 
-    conv_to_few_kernel    K <= 3 (to RGB, logits): a tile of BLOCK_M pixels by BLOCK_C channels of x. Each thread adds
-                          up x w for its own channels over all taps, for each k apart; one sum along the tile's rows
-                          ends it. Weights (K, R, S, C).
+Tiling of conv_to_few_kernel, for K <= 3 (to RGB, logits) with weights (K, R, S, C): BLOCK_M pixels by BLOCK_C
+channels of x. Each thread adds up x w for its own channels over all taps, for each k apart; one sum along the
+tile's rows ends it. A window that is all of x is one run of R S C numbers: few steps for DCGAN's logit.
 
-                                c ->  BLOCK_C
-                          m  |  x [====]  *  w[k, tap] [====]  added to  sums of k [====]  -> y[m, k]
-                          BLOCK_M
+              c ->  BLOCK_C
+    m  |  x  [====]  *  w[k, tap] [====]   added to the sums of k [====]   -> y[m, k]
+    BLOCK_M
 
-                          A window that is all of x is one run of R S C numbers: few iterations for DCGAN's logit.
-    conv_apart_kernel     one channel in each group (depthwise): a tile of BLOCK_M pixels by BLOCK_K channels, y += x w
-                          along the channels. Weights (R, S, K).
+Tiling of conv_apart_kernel, for one channel in each group (depthwise) with weights (R, S, K): BLOCK_M pixels
+by BLOCK_K channels, y += x w along the channels.
 
-Few channels of x (from RGB) need no kernel of their own: conv.py counts (r, s, c) as one axis, so that tl.dot wastes
-little, and reads of so small an x are cheap.
+Few channels of x (from RGB) need no kernel of their own: conv.py counts (r, s, c) as one axis, so that tl.dot
+wastes little, and reads of so small an x are cheap.
 
-Bytes: x and y once, and weights, which stay in the first-level cache. FLOPs: 2 R S K for each number of x: 27 for each
-byte of float16 at k3 and K = 3, where an H200's vector units do 14 in the time of a byte of memory.
+Bytes: x and y once, and weights, which stay in the first-level cache. FLOPs: 2 R S K for each number of x: 27
+for each byte of float16 at k3 and K = 3, where an H200's vector units do 14 in the time of a byte of memory.
 
 History:
-1. Tiles of 2048 numbers for each program of 4 warps: 16 sums in each thread for every k, of the channels that the
-   thread loads itself: no exchange between threads in the loop, and no shared memory but for the sum at its end.
-2. A kernel for C <= 3, outer products of pixels and channels: left out. The compiler gave each thread one channel of
-   16 pixels, so 17 loads for 16 products, and took the weights through shared memory for every one.
+1. Tiles of 2048 numbers for each program of 4 warps: 16 sums in each thread for every k, of the channels that
+   the thread loads itself: threads exchange nothing in the loop, and shared memory serves the last sum alone.
+2. A kernel for C <= 3, outer products of pixels and channels: left out. The compiler gave each thread one
+   channel of 16 pixels, so 17 loads for 16 products, and took the weights through shared memory every time.
 """
 
 from __future__ import annotations
@@ -87,8 +86,9 @@ def conv_to_few_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, P, 
 
 @triton.jit
 def conv_apart_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, P, Q, K, ROWS: tl.constexpr,
-                      COLUMNS: tl.constexpr, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr, GAIN: tl.constexpr,
-                      SHUFFLE: tl.constexpr, ACC: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
+                      COLUMNS: tl.constexpr, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr,
+                      GAIN: tl.constexpr, SHUFFLE: tl.constexpr, ACC: tl.constexpr, BLOCK_M: tl.constexpr,
+                      BLOCK_K: tl.constexpr):  # fmt: skip
     """BLOCK_K channels of BLOCK_M pixels, each from the channel of x of its own number."""
     tiles_k = tl.cdiv(K, BLOCK_K)
     tile = tl.program_id(0) // tiles_k
@@ -98,10 +98,12 @@ def conv_apart_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, P, Q
     acc = tl.zeros((BLOCK_M, BLOCK_K), ACC)
     for tap in range(ROWS.taps * COLUMNS.taps):
         r, s = tap // COLUMNS.taps * ROWS.dilation, tap % COLUMNS.taps * COLUMNS.dilation
-        inside = ((m < pixels) & within(top + r, height) & within(left + s, width))[:, None] & (k < K)[None, :]
-        x = tl.load(X + (corner + (r * width + s) * K)[:, None] + k[None, :], mask=inside, other=0.0).to(ACC)
+        inside = (m < pixels) & within(top + r, height) & within(left + s, width)
+        at_x = (corner + (r * width + s) * K)[:, None] + k[None, :]
+        x = tl.load(X + at_x, mask=inside[:, None] & (k < K)[None, :], other=0.0).to(ACC)
         acc += x * tl.load(W + tap * K + k, mask=k < K, other=0.0).to(ACC)[None, :]
-    finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, k < K, K, P, Q, ACTIVATION, SLOPE, GAIN, SHUFFLE)
+    finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, k < K, K, P, Q,
+           ACTIVATION, SLOPE, GAIN, SHUFFLE)  # fmt: skip
 
 
 def suits(p: Problem) -> bool:
@@ -141,8 +143,9 @@ def _launch(name: str, kernel, p: Problem, w, tiles: dict[str, int], *arguments,
     across = triton.cdiv(p.pixels, tiles["BLOCK_M"])
     out = Output(p, across)
     grid = (across * triton.cdiv(p.K, tiles.get("BLOCK_K", p.K or 1)),)
-    launch(kernel, grid, p.x, w, *out.pointers, p.pixels, *p.geometry.size, *p.geometry.out, *arguments, ROWS=rows,
-           COLUMNS=columns, ACC=accumulator(p.x.dtype), **constants, **out.constants, **tiles)  # fmt: skip
+    launch(kernel, grid, p.x, w, *out.pointers, p.pixels, *p.geometry.size, *p.geometry.out, *arguments,
+           ROWS=rows, COLUMNS=columns, ACC=accumulator(p.x.dtype), **constants, **out.constants,
+           **tiles)  # fmt: skip
     return out.results()
 
 

@@ -1,4 +1,4 @@
-"""What the forward convolution kernels share: the problem, and the end of a tile, as in `kernels/conv_epilogue.py`.
+"""What the forward convolution kernels share: the problem, and what ends a tile (`kernels/conv_epilogue.py`).
 
 A tile of the accumulator has pixels m = (n P + p) Q + q down and channels k across:
 
@@ -6,11 +6,11 @@ A tile of the accumulator has pixels m = (n P + p) Q + q down and channels k acr
             m  [ acc  ]  + b[k], sums over m, activation, + residual[m, k], store
             |
 
-Sums are deterministic: every tile of pixels writes its own row of a workspace (tiles, 2 K), and a second launch adds
-the rows up, always in the same order.
+Sums are deterministic: every tile of pixels writes its own row of a workspace (tiles, 2 K), and a second
+launch adds the rows up, always in the same order.
 
-With a shuffle by r, neighbours in k are stored far apart, so tiles take the channels of a group in another order:
-k = (t mod k') r^2 + t // k' for t = 0, 1, ... and k' = K / r^2, whose neighbours are stored side by side.
+With a shuffle by r, neighbours in k are stored far apart, so tiles take the channels of a group in another
+order: k = (t mod k') r^2 + t // k' for t = 0, 1, ... and k' = K / r^2, where neighbours are side by side.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from scratchgan.kernels.gpu.launch import Case
 from scratchgan.kernels.gpu.memory import LARGEST, demand, demand_alike, empty
 from scratchgan.kernels.gpu.sums import sums
 
+
 @triton.jit
 def channels(t, KG, RUN: tl.constexpr):
     """The channel of a group's KG that stands at place t of the walk described above, r^2 = RUN."""
@@ -41,7 +42,8 @@ def channels(t, KG, RUN: tl.constexpr):
 
 @triton.jit
 def finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, inside_m, k, inside_k, K, P, Q,
-           ACTIVATION: tl.constexpr, SLOPE: tl.constexpr, GAIN: tl.constexpr, SHUFFLE: tl.constexpr):  # fmt: skip
+           ACTIVATION: tl.constexpr, SLOPE: tl.constexpr, GAIN: tl.constexpr,
+           SHUFFLE: tl.constexpr):  # fmt: skip
     """Everything from the accumulator (pixels m, channels k) of the tile-th tile of pixels to memory."""
     if BIAS is not None:
         acc += tl.load(BIAS + k, mask=inside_k, other=0.0).to(acc.dtype)[None, :]
@@ -114,13 +116,16 @@ class Problem(NamedTuple):
     def key(self) -> str:
         """Under which tuned configurations are filed."""
         g = self.geometry
-        per_axis = " ".join("x".join(map(str, v)) for v in (g.kernel, g.stride, g.dilation))
-        return f"{self.x.dtype.name} {self.x.shape[0]}x{g.out[0]}x{g.out[1]} {self.C} {self.K} {per_axis} {g.groups}"
+        numbers = (self.x.shape[0], self.C, self.K, *g.size, *g.out, *g.kernel, *g.stride, *g.dilation)
+        names = ("N", "C", "K", "H", "W", "P", "Q", "R", "S", "down ", "right ", "dilated ", "by ")
+        words = (f"{name}{number}" for name, number in zip(names, numbers))
+        return " ".join([self.x.dtype.name, *words, f"groups {g.groups}"])
 
 
 def problem(x, w, geometry: Geometry, epilogue: Epilogue) -> Problem:
     """The call as a Problem; raises NotCovered before any launch."""
-    arrays = {name: a for name, a in epilogue._asdict().items() if name in ("bias", "residual") and a is not None}
+    extra = {"bias": epilogue.bias, "residual": epilogue.residual}
+    arrays = {name: array for name, array in extra.items() if array is not None}
     demand(x, w, *arrays.values())
     demand_alike(x, w)
     if x.shape[0] * math.prod(geometry.out) * w.shape[0] > LARGEST:
@@ -165,7 +170,7 @@ def wide(dtype) -> str:
     return "float64" if dtype.name == "float64" else "float32"
 
 
-def static_case(dtype, N, C, K, size, taps, stride, padding, groups=1, precision="highest", **epilogue) -> Case:
+def static_case(dtype, N, C, K, size, taps, stride, padding, groups=1, precision="highest", **epilogue):
     """A call for the static report: x (N, size, size, C) and a kernel of taps x taps."""
     import numpy as np
     from scratchgan.kernels.dispatch import set_float32_matmul_precision
@@ -173,7 +178,8 @@ def static_case(dtype, N, C, K, size, taps, stride, padding, groups=1, precision
 
     out = (size + 2 * padding - taps) // stride + 1
     geometry = Geometry((size,) * 2, (taps,) * 2, (out,) * 2, (stride,) * 2, (padding,) * 2, (1, 1), groups)
-    x, w = np.empty((N, size, size, C), dtype), np.empty((K, taps, taps, C // groups), dtype).transpose(0, 3, 1, 2)
+    x = np.empty((N, size, size, C), dtype)
+    w = np.empty((K, taps, taps, C // groups), dtype).transpose(0, 3, 1, 2)
 
     def call():
         set_float32_matmul_precision(precision)

@@ -1,4 +1,4 @@
-"""The forward convolution in Triton: values over geometries, types and memories, what follows it, derivatives."""
+"""The forward convolution in Triton: geometries, types and memories, what follows it, derivatives."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_boxes_are_the_reference(on, case, monkeypatch):
 
 @pytest.mark.parametrize("on", ON)
 def test_what_follows_boxes(on):
-    args, settings = with_epilogue(BOXES["k3"], np.float16, bias=True, residual=True, sums=True, activation="relu")
+    args, settings = with_epilogue(
+        BOXES["k3"], np.float16, bias=True, residual=True, sums=True, activation="relu"
+    )
     check(on, fused, *args, **settings, reduction=terms(BOXES["k3"]) * 64)
 
 
@@ -114,7 +116,13 @@ def test_what_follows_boxes(on):
 def test_pointers_give_what_boxes_give(on, name, monkeypatch):
     monkeypatch.setattr(conv_boxes, "capability", lambda: 80)
     monkeypatch.setattr(conv_boxes, "by_boxes", None)
-    check(on, conv_nhwc, *factors(BOXES[name], np.float16), geometry=BOXES[name][0], reduction=terms(BOXES[name]))
+    check(
+        on,
+        conv_nhwc,
+        *factors(BOXES[name], np.float16),
+        geometry=BOXES[name][0],
+        reduction=terms(BOXES[name]),
+    )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -130,7 +138,14 @@ EPILOGUES = {
     "sums": {"bias": True, "sums": True},
     "residual": {"bias": True, "residual": True, "activation": "relu", "gain": 0.7},
     "shuffle": {"bias": True, "shuffle": 2, "activation": "leaky_relu", "slope": 0.2},
-    "everything": {"bias": True, "residual": True, "sums": True, "shuffle": 2, "activation": "tanh", "gain": 1.4},
+    "everything": {
+        "bias": True,
+        "residual": True,
+        "sums": True,
+        "shuffle": 2,
+        "activation": "tanh",
+        "gain": 1.4,
+    },
 }
 
 
@@ -138,7 +153,10 @@ def with_epilogue(case, dtype, bias=False, residual=False, **settings):
     """Arguments of `fused`; bias and residual say whether there are any."""
     form, N, _, K = case
     x, w = factors(case, dtype)
-    arrays = (draw((K,), np.float32, 2) if bias else None, draw((N, *form.out, K), dtype, 3) if residual else None)
+    arrays = (
+        draw((K,), np.float32, 2) if bias else None,
+        draw((N, *form.out, K), dtype, 3) if residual else None,
+    )
     return (x, w / np.sqrt(terms(case)).astype(dtype), *arrays), {"form": form, **settings}
 
 
@@ -157,7 +175,9 @@ def test_what_follows(on, name, epilogue):
 @pytest.mark.parametrize("name", ["to RGB, k3", "DCGAN's D, logit", "depthwise", "five groups, few channels"])
 def test_what_follows_few_channels(on, name):
     case = CASES[name]
-    args, settings = with_epilogue(case, np.float32, bias=True, residual=True, sums=True, activation="tanh", gain=1.4)
+    args, settings = with_epilogue(
+        case, np.float32, bias=True, residual=True, sums=True, activation="tanh", gain=1.4
+    )
     with launch.trying(**SMALL):
         check(on, fused, *args, **settings, reduction=terms(case) + 40)
 
@@ -167,9 +187,13 @@ def test_what_follows_few_channels(on, name):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_types_and_activations(on, dtype, activation):
     case = CASES["ResNet, k3"]
-    args, settings = with_epilogue(case, dtype, bias=True, sums=True, activation=activation, slope=0.1, gain=2**0.5)
+    args, settings = with_epilogue(
+        case, dtype, bias=True, sums=True, activation=activation, slope=0.1, gain=2**0.5
+    )
     y, total, squares = run(on, fused, *args, **settings)
-    assert y.dtype == dtype and total.dtype == squares.dtype == (np.float64 if dtype == np.float64 else np.float32)
+    assert y.dtype == dtype and total.dtype == squares.dtype == (
+        np.float64 if dtype == np.float64 else np.float32
+    )
     check(on, fused, *args, **settings, reduction=terms(case) * 70)
 
 
@@ -182,7 +206,9 @@ def test_a_shuffle_across_groups(on):
 
 def test_the_reference_s_epilogue_is_torch_s():
     (x, w, b, _), settings = with_epilogue(CASES["ResNet, k3"][:3] + (12,), np.float64, bias=True)
-    shuffled, total, squares = fused(x, w, b, **settings, sums=True, shuffle=2, activation="leaky_relu", slope=0.3)
+    shuffled, total, squares = fused(
+        x, w, b, **settings, sums=True, shuffle=2, activation="leaky_relu", slope=0.3
+    )
     z = TF.conv2d(*(torch.from_numpy(a) for a in (x.transpose(0, 3, 1, 2), w, b.astype(x.dtype))), padding=1)
     expected = TF.pixel_shuffle(TF.leaky_relu(z, 0.3), 2).permute(0, 2, 3, 1)
     np.testing.assert_allclose(shuffled, expected, rtol=1e-6)
@@ -201,7 +227,12 @@ def test_sums_are_the_same_bits_every_time(on):
 def test_any_memory(on):
     form, N, C, K = CASES["DCGAN's D, k4 s2"]
     x, w = draw((2 * N, 8, 8, C), np.float32, 0, (0, 3, 1, 2))[::2, ::-1], draw((K, C, 4, 4), np.float32, 1)
-    for weights in (w, draw(w.shape, np.float32, 1, (0, 2, 3, 1)), draw(w.shape, np.float32, 1, (1, 2, 3, 0)), w[:, :, ::-1]):
+    for weights in (
+        w,
+        draw(w.shape, np.float32, 1, (0, 2, 3, 1)),
+        draw(w.shape, np.float32, 1, (1, 2, 3, 0)),
+        w[:, :, ::-1],
+    ):
         check(on, conv_nhwc, x, weights, geometry=form, reduction=terms(CASES["DCGAN's D, k4 s2"]))
 
 
@@ -232,13 +263,15 @@ def test_tf32_where_it_is_allowed(on, case):
 def test_what_is_not_covered_is_said():
     form = geometry((1, 1), (1, 1))
     x, w = np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1))
-    for arguments, reason in (((x, w, form, Epilogue(activation="swish")), "activation 'swish'"),
-                              ((x, w.astype(np.float32), form, Epilogue()), "expected one dtype")):  # fmt: skip
-        with implementation("triton"), pytest.raises(UserError, match=reason):
-            conv_fused_nhwc(*arguments)
+    with implementation("triton"), pytest.raises(UserError, match="activation 'swish'"):
+        conv_fused_nhwc(x, w, form, Epilogue(activation="swish"))
+    with implementation("triton"), pytest.raises(UserError, match="expected one dtype"):
+        conv_nhwc(x, w.astype(np.float32), form)
 
 
-@pytest.mark.parametrize("settings", [{"stride": 2, "padding": 1}, {"padding": (1, 0), "dilation": (1, 2), "groups": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"stride": 2, "padding": 1}, {"padding": (1, 0), "dilation": (1, 2), "groups": 2}]
+)
 def test_every_order_through_the_triple(settings):
     x, w = draw((2, 4, 6, 5), np.float64, 0), draw((4, 4 // settings.get("groups", 1), 3, 2), np.float64, 1)
     b = draw((4,), np.float64, 2)

@@ -8,7 +8,16 @@ import pytest
 from scratchgan.kernels.prepack import prepack
 from tests.kernels.harness import ON, check, draw, run
 
-SHAPES = [(64, 3, 4, 4), (5, 7, 3, 3), (1, 1, 1, 1), (70, 65, 1, 1), (3, 2, 5, 7), (2, 3, 1, 9), (0, 3, 2, 2), (3, 0, 2, 2)]
+SHAPES = [
+    (64, 3, 4, 4),
+    (5, 7, 3, 3),
+    (1, 1, 1, 1),
+    (70, 65, 1, 1),
+    (3, 2, 5, 7),
+    (2, 3, 1, 9),
+    (0, 3, 2, 2),
+    (3, 0, 2, 2),
+]
 ORDERS = [None, (0, 2, 3, 1), (1, 2, 3, 0), (1, 0, 3, 2)]  # the last has no axis of taps: it is copied
 
 
@@ -16,7 +25,12 @@ ORDERS = [None, (0, 2, 3, 1), (1, 2, 3, 0), (1, 0, 3, 2)]  # the last has no axi
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("order", ORDERS)
 def test_is_the_reference(on, shape, order):
-    for have, want in ((np.float32, np.float16), (np.float16, np.float16), (np.float64, np.float64), (np.float32, np.float32)):
+    for have, want in (
+        (np.float32, np.float16),
+        (np.float16, np.float16),
+        (np.float64, np.float64),
+        (np.float32, np.float32),
+    ):
         check(on, prepack, draw(shape, have, 0, order), np.dtype(want), dtype=want)
 
 
