@@ -19,17 +19,24 @@ Tiling: a matrix product for each phase, rows its pixels (n, u, v), columns c, r
 Programs run over c first, then over phases, then over pixels: those that read the same rows of g, and those that
 write neighbours in memory, run together. Two kernels:
 
-    conv_dx_kernel    any geometry; rows of g by pointers, each masked where its window leaves g. Fewer than 16
-                      channels k share a step with the next taps (FLAT).
-    conv_dx_boxes     Hopper's copy engine fetches boxes of images x rows x columns of g, and puts the zeros beyond its
-                      borders itself. The box is the second factor: it stays in shared memory as it came.
+    conv_dx_kernel         any geometry; rows of g by pointers, masked where their window leaves g. A step lies within
+                           one tap, or runs over to the next taps (FLAT) where no power of two from 16 on divides K.
+    conv_dx_boxes_kernel   Hopper's copy engine fetches boxes of images x rows x columns of g, and puts the zeros
+                           beyond its borders itself. Pixels are across, so that a box is the second factor, which
+                           tensor cores read from shared memory as it came.
+
+Where g has one window in all, taps never meet: they become the phases, one product each, and none is with zeros.
 
 Bytes: g, w and dx once where the cache holds g's windows. FLOPs: 2 N P Q K C R S, of which tensor cores do those of
 16-bit types (and of float32 where TF32 is allowed); k4 s2 at 64 channels and more is bound by these.
 
-History:
-1. Pointers: 128 x 128 x 64 in 8 warps, three stages.
-2. Boxes: no address is computed for a row of g and no mask is kept.
+History, by the static report of float16 k4 s2, 256 to 128 channels, on sm_90:
+1. Pointers, 128 x 128 x 64 in 8 warps and three stages, masks for pixels, taps, k and c: 117 registers.
+2. Tiles that reach beyond the last pixel or channel repeat it, and steps within one tap need no mask for k: no mask
+   is left on w, one a row on g. Triton 3.6 must be told that a step starts at a multiple of its length, else it
+   copies number by number and spills 200 bytes.
+3. Boxes: no address and no mask for a row of g; 106 registers, but w, a box (C, 1, K) reshaped, went through
+   registers in the loop. With w as a matrix (C, R S K) nothing does: 90 registers.
 """
 
 from __future__ import annotations
