@@ -53,7 +53,9 @@ def within(i, size):
 
 def fetched(*arrays) -> bool:
     """Whether Hopper's copy engine can fetch these contiguous arrays: all steps in memory are of whole 16 bytes."""
-    return all(a.size and Argument(a).data_ptr() % 16 == 0 and a.shape[-1] * a.itemsize % 16 == 0 for a in arrays)
+    return all(
+        a.size and Argument(a).data_ptr() % 16 == 0 and a.shape[-1] * a.itemsize % 16 == 0 for a in arrays
+    )
 
 
 def products(dtype) -> str:

@@ -1,20 +1,20 @@
 """Convolution's adjoint in w in Triton: the formulas of `kernels/conv.py`.
 
-With m = (n, i, j) the pixels of g, and q = (r, s, c) the columns that a window of x has,
+With m = (n, i) the pixels of g and q = (r, c) the columns that a window of x has, i and r for both axes,
 
-    dw[k, c, r, s] = sum over m of  g[m, k] x[n, s i + d r - p, s j + d s - p, c]
+    dw[k, c, r] = sum over m of  g[m, k] x[n, s i + d r - p, c]
 
-is one product of matrices, of height K and width R S C, but reduced over very many pixels: its tiles alone would
-leave most processors idle. So the pixels are split as well, each split writes its sums to a workspace, and a second
-kernel adds the splits up, in the same order every time: the same bits.
+is one product of matrices, of height K and width R S C, but reduced over very many pixels: its tiles alone
+would leave most processors idle. So the pixels are split as well, each split writes its sums to a workspace,
+and a second kernel adds the splits up, in the same order every time: the same bits.
 
-Layout: x (N, H, W, C) and g (N, P, Q, K) contiguous; a workspace (splits, K, R S C / groups) in the accumulator's
-type; dw (K, C / groups, R, S) contiguous.
+Layout: x (N, H, W, C) and g (N, P, Q, K) contiguous; a workspace (splits, K, R S C / groups) in the
+accumulator's type; dw (K, C / groups, R, S) contiguous.
 
 Tiling: BLOCK_M channels k by BLOCK_Q columns for each program, BLOCK_P pixels at a time.
 
               pixels -->               q -->
-            k| g^T       x     pixels| x, gathered   =  k| a split's dw      then  sum over splits, q to (c, r, s)
+            k| g^T       x     pixels| x, gathered   =  k| a split's dw   then  sum over splits, (r, c) to (c, r)
 
 Three kernels:
 
@@ -27,14 +27,16 @@ Three kernels:
                            (N, H/s, s, W/s, s C), where the pixels of one tap lie side by side.
     add_splits_kernel      one k and BLOCK_C channels: BLOCK_T splits at a time, turned from (r s, c) to (c, r s).
 
-Bytes: x and g once where the cache holds x's windows, dw once, and the workspace twice: some 17 MB, which stays in an
-H200's cache of 50 MB. FLOPs: 2 N P Q K C R S, with tensor cores for all but float32 without TF32.
+Bytes: x and g once where the cache holds x's windows, dw once, and the workspace twice: some 17 MB, which
+stays in an H200's cache of 50 MB. FLOPs: 2 N P Q K C R S, with tensor cores for all but float32 without TF32.
 
 History, by the static report of float16 k4 s2, 128 to 256 channels, on sm_90:
 1. Pointers: 128 x 128 x 64 in 8 warps, splits enough for two programs on each processor.
-2. Boxes: no division by P and Q for each pixel of each step, no address, no mask; 95 registers. g came as boxes
-   (N, P, Q, K) and went through registers in the loop; as a matrix (N P Q, K) it does not: 90 registers.
-3. Few channels of g: 3 of them filled 9 tiles of 16 x 64 that each read x; in exchanged places x is read once.
+2. Boxes: no division by P and Q for each pixel of each step, no address, no mask; 95 registers. g came as
+   boxes (N, P, Q, K) and went through registers in the loop; as a matrix (N P Q, K) it does not: 90
+   registers.
+3. Few channels of g: 3 of them filled 9 tiles of 16 x 64 that each read x; in exchanged places x is read
+   once.
 """
 
 from __future__ import annotations
@@ -102,7 +104,9 @@ def conv_dw_kernel(X, G, PARTS, pixels, each, H, W, P, Q, ROWS: tl.constexpr, CO
         g = tl.load(G + (m[:, None] * K + (group * (K // GROUPS) + k)[None, :]),
                     mask=(m < pixels)[:, None] & (k < K // GROUPS)[None, :], other=0.0)  # fmt: skip
         if FLAT:
-            inside = within(i[:, None] + row_of_tap[None, :], H) & within(j[:, None] + column_of_tap[None, :], W)
+            inside = within(i[:, None] + row_of_tap[None, :], H) & within(
+                j[:, None] + column_of_tap[None, :], W
+            )
             inside &= (m < pixels)[:, None] & (q < width)[None, :]
         else:
             inside = (within(i + row_of_tap, H) & within(j + column_of_tap, W) & (m < pixels))[:, None]
@@ -110,7 +114,11 @@ def conv_dw_kernel(X, G, PARTS, pixels, each, H, W, P, Q, ROWS: tl.constexpr, CO
         acc = tl.dot(g.T, x, acc, input_precision=PRECISION, out_dtype=ACC)
 
     row = split * K + group * (K // GROUPS) + k
-    tl.store(PARTS + (row[:, None] * width + q[None, :]), acc, mask=(k < K // GROUPS)[:, None] & (q < width)[None, :])
+    tl.store(
+        PARTS + (row[:, None] * width + q[None, :]),
+        acc,
+        mask=(k < K // GROUPS)[:, None] & (q < width)[None, :],
+    )
 
 
 @triton.jit
@@ -154,7 +162,9 @@ def add_splits_kernel(PARTS, DW, splits, size, C, step_k, step_c, TAPS: tl.const
     acc = tl.zeros((BLOCK_T, BLOCK_C, BLOCK_TAPS), PARTS.dtype.element_ty)
     for first in range(0, splits, BLOCK_T):
         split = (first + tl.arange(0, BLOCK_T))[:, None, None]
-        acc += tl.load(PARTS + (split * size + (k * TAPS + tap) * C + c), mask=inside & (split < splits), other=0.0)
+        acc += tl.load(
+            PARTS + (split * size + (k * TAPS + tap) * C + c), mask=inside & (split < splits), other=0.0
+        )
     dw = tl.sum(acc, 0, keep_dims=True).to(DW.dtype.element_ty)
     tl.store(DW + (k * step_k + c * step_c + tap), dw, mask=inside)
 
@@ -176,7 +186,7 @@ def conv_dw_nhwc(x, g, geometry: Geometry):
 
 
 def _swaps(x, g, geometry: Geometry) -> bool:
-    """Whether g had better be gathered, and x be read once: at stride 1 both are as large, and g has few channels."""
+    """Whether g had better be gathered, x be read once: at stride 1 both are as large, g has few channels."""
     few = g.shape[3] < 16 <= x.shape[3] and geometry.groups == 1
     return few and geometry.stride == (1, 1) and math.prod(geometry.size) < 2 * math.prod(geometry.out)
 
@@ -185,7 +195,11 @@ def _by_pointers(x, g, rows: Axis, columns: Axis, groups: int):
     """The workspace (splits, K, R S C / groups), filled."""
     (_, H, W, C), (N, P, Q, K) = x.shape, g.shape
     width = rows.taps * columns.taps * C // groups
-    tiles = configuration("conv_dw", key(x, g, rows, columns, groups), _tiles(g.dtype, N * P * Q, K // groups, C // groups, width))
+    tiles = configuration(
+        "conv_dw",
+        key(x, g, rows, columns, groups),
+        _tiles(g.dtype, N * P * Q, K // groups, C // groups, width),
+    )
     programs = triton.cdiv(K // groups, tiles["BLOCK_M"]) * triton.cdiv(width, tiles["BLOCK_Q"])
     splits, each = _split(triton.cdiv(N * P * Q, tiles["BLOCK_P"]), programs * groups)
     parts = _workspace(g, splits, K, width)
@@ -211,7 +225,7 @@ def _tiles(dtype, pixels: int, height: int, channels: int, width: int) -> dict[s
 
 
 def _suits_boxes(x, g, geometry: Geometry) -> bool:
-    """Whether boxes of 64 neighbours in memory make up g, x falls into phases, and the copy engine can fetch both."""
+    """Whether boxes of 64 neighbours in memory make up g, x falls into phases, and both can be fetched."""
     (P, Q), (images, down, across) = geometry.out, _box(geometry.out)
     run = (across == Q or down * images == 1) and (down == P or images == 1)
     phases = all(h % s == 0 for h, s in zip(geometry.size, geometry.stride))
@@ -247,7 +261,7 @@ def _by_boxes(x, g, geometry: Geometry):
 
 
 def _split(steps: int, programs: int) -> tuple[int, int]:
-    """In how many parts, and of how many steps each, `programs` tiles are reduced: two programs on each processor."""
+    """In how many parts, of how many steps each, `programs` tiles are reduced: two programs a processor."""
     each = max(4, triton.cdiv(steps, max(1, 2 * PROCESSORS // max(1, programs))))
     return triton.cdiv(steps, each), each
 

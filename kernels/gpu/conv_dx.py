@@ -1,23 +1,23 @@
 """Convolution's adjoint in x, which is transposed convolution, in Triton: the formulas of `kernels/conv.py`.
 
-With x cut into s x s phases, j = s u + b along each axis, only the taps with d r = b + p (mod s) reach phase b.
-They are r = r0 + t s/e with e = gcd(s, d), t = 0, 1, ..., and
+With x cut into s x s phases, j = s u + b along each axis, only the taps with d r = b + p (mod s) reach phase
+b. They are r = r0 + t s/e with e = gcd(s, d), t = 0, 1, ..., and
 
-    dx[n, s u + b, c] = f(bias[c] + sum over t, k of  g[n, u + (b + p - d r0)/s - t d/e, k] w[k, c, r0 + t s/e])
+    dx[n, s u + b, c] = f(bias[c] + sum over t, k of g[n, u + (b + p - d r0)/s - t d/e, k] w[k, c, r0 + t s/e])
 
 so that every phase is a dense convolution of g at stride 1: k4 s2 has 2 x 2 taps in each of 4 phases, and no
 product with a zero of a stretched g is ever taken. A phase that no tap reaches, and what lies beyond the last
 window, adds up nothing: the same program writes f(bias). f is one of `kernels/bias_act.py`, fused.
 
-Layout: g (N, P, Q, K) and dx (N, H, W, C) contiguous, weights as (C, R, S, K): k is innermost in both factors.
+Layout: g (N, P, Q, K) and dx (N, H, W, C) contiguous, weights as (C, R, S, K): k is innermost in both.
 
 Tiling: a matrix product for each phase, rows its pixels (n, u, v), columns c, reduced over (tap, k).
 
                (tap, k) -->              c -->
          pixels| g, gathered  x  (tap, k)| w  =  pixels| dx, stored s pixels apart
 
-Programs run over c first, then over phases, then over pixels: those that read the same rows of g, and those that
-write neighbours in memory, run together. Two kernels:
+Programs run over c first, then over phases, then over pixels: those that read the same rows of g, and those
+that write neighbours in memory, run together. Two kernels:
 
     conv_dx_kernel         any geometry; rows of g by pointers, masked where their window leaves g. A step lies within
                            one tap, or runs over to the next taps (FLAT) where no power of two from 16 on divides K.
@@ -25,16 +25,17 @@ write neighbours in memory, run together. Two kernels:
                            beyond its borders itself. Pixels are across, so that a box is the second factor, which
                            tensor cores read from shared memory as it came.
 
-Where g has one window in all, taps never meet: they become the phases, one product each, and none is with zeros.
+Where g has one window in all, taps never meet: they become the phases, one product each, and none is with
+zeros.
 
-Bytes: g, w and dx once where the cache holds g's windows. FLOPs: 2 N P Q K C R S, of which tensor cores do those of
-16-bit types (and of float32 where TF32 is allowed); k4 s2 at 64 channels and more is bound by these.
+Bytes: g, w and dx once where the cache holds g's windows. FLOPs: 2 N P Q K C R S, of which tensor cores do
+those of 16-bit types (and of float32 where TF32 is allowed); k4 s2 at 64 channels and more is bound by these.
 
 History, by the static report of float16 k4 s2, 256 to 128 channels, on sm_90:
 1. Pointers, 128 x 128 x 64 in 8 warps and three stages, masks for pixels, taps, k and c: 117 registers.
-2. Tiles that reach beyond the last pixel or channel repeat it, and steps within one tap need no mask for k: no mask
-   is left on w, one a row on g. Triton 3.6 must be told that a step starts at a multiple of its length, else it
-   copies number by number and spills 200 bytes.
+2. Tiles that reach beyond the last pixel or channel repeat it, and steps within one tap need no mask for k:
+   no mask is left on w, one a row on g. Triton 3.6 must be told that a step starts at a multiple of its
+   length, else it copies number by number and spills 200 bytes.
 3. Boxes: no address and no mask for a row of g; 106 registers, but w, a box (C, 1, K) reshaped, went through
    registers in the loop. With w as a matrix (C, R S K) nothing does: 90 registers.
 """
@@ -87,7 +88,9 @@ def taps_of_phase(b, AXIS: tl.constexpr):
     if common == 1 and AXIS.taps % AXIS.step == 0:
         return first, AXIS.taps // AXIS.step, shift
     else:
-        count = tl.where((b + AXIS.padding) % common == 0, (AXIS.taps - first + AXIS.step - 1) // AXIS.step, 0)
+        count = tl.where(
+            (b + AXIS.padding) % common == 0, (AXIS.taps - first + AXIS.step - 1) // AXIS.step, 0
+        )
         return first, count, shift
 
 
@@ -116,13 +119,17 @@ def conv_dx_kernel(G, V, BIAS, DX, N, H, W, C, P, Q, slope, ROWS: tl.constexpr, 
 
     m = tl.program_id(0) // (tiles * ROWS.stride * COLUMNS.stride) * BLOCK_M + tl.arange(0, BLOCK_M)
     height, width = tl.cdiv(H - top, ROWS.stride), tl.cdiv(W - left, COLUMNS.stride)
-    # Beyond the last pixel and the last channel a tile repeats them: loads need no mask for that, and the store has one.
+    # Beyond the last pixel and channel a tile repeats them: loads need no mask for that, and the store has one.
     pixel = tl.maximum(tl.minimum(m, N * height * width - 1), 0)
     v = pixel % tl.maximum(width, 1)  # a phase may be empty
     u, n = pixel // tl.maximum(width, 1) % tl.maximum(height, 1), pixel // tl.maximum(height * width, 1)
     i, j = u + shift_h, v + shift_w
     corner = ((n * P + i) * Q + j) * K + group * depth
-    of_w = tl.minimum(c, channels - 1) * (ROWS.taps * COLUMNS.taps * K) + (r0 * COLUMNS.taps + s0) * K + group * depth
+    of_w = (
+        tl.minimum(c, channels - 1) * (ROWS.taps * COLUMNS.taps * K)
+        + (r0 * COLUMNS.taps + s0) * K
+        + group * depth
+    )
 
     acc = tl.zeros((BLOCK_M, BLOCK_C), ACC)
     for start in range(0, down * right * depth, BLOCK_K):
@@ -158,7 +165,7 @@ def conv_dx_kernel(G, V, BIAS, DX, N, H, W, C, P, Q, slope, ROWS: tl.constexpr, 
 def conv_dx_boxes_kernel(G, V, BIAS, DX, N, H, W, C, slope, ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
                          ACTIVATION: tl.constexpr, PRECISION: tl.constexpr, BOX_N: tl.constexpr, BOX_H: tl.constexpr,
                          BOX_W: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
-    """BLOCK_C channels by a box of pixels of one phase of dx; G (N, P, Q, K) and V (C, R S, K) are descriptors."""
+    """BLOCK_C channels by a box of pixels of one phase of dx; G (N, P, Q, K), V (C, R S K) are descriptors."""
     tiles = tl.cdiv(C, BLOCK_C)
     first_c = tl.program_id(0) % tiles * BLOCK_C
     top = tl.program_id(0) // tiles // COLUMNS.stride % ROWS.stride
@@ -169,7 +176,11 @@ def conv_dx_boxes_kernel(G, V, BIAS, DX, N, H, W, C, slope, ROWS: tl.constexpr, 
     box = tl.program_id(0) // (tiles * ROWS.stride * COLUMNS.stride)
     across = tl.cdiv(tl.cdiv(W, COLUMNS.stride), BOX_W)
     above = tl.cdiv(tl.cdiv(H, ROWS.stride), BOX_H)
-    first_v, first_u, first_n = box % across * BOX_W, box // across % above * BOX_H, box // across // above * BOX_N
+    first_v, first_u, first_n = (
+        box % across * BOX_W,
+        box // across % above * BOX_H,
+        box // across // above * BOX_N,
+    )
 
     acc = tl.zeros((BLOCK_C, BOX_N * BOX_H * BOX_W), tl.float32)
     steps: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
@@ -213,25 +224,13 @@ def _covered(g, w, bias, activation: str) -> None:
 
 
 def _apart(geometry: Geometry) -> Geometry:
-    """The same sum with windows as far apart as they are long where there is but one: each phase has one tap then."""
+    """The same sum with a single window as far from the next as it is long: each phase has one tap then."""
     each = zip(geometry.out, geometry.stride, geometry.kernel, geometry.dilation)
     return geometry._replace(stride=tuple(max(s, d * (r - 1) + 1) if n == 1 else s for n, s, r, d in each))
 
 
-def _by_pointers(g, v, bias, dx, geometry: Geometry, activation: str, slope: float) -> None:
-    rows, columns = axes(geometry)
-    (N, H, W, C), (_, P, Q, K), groups = dx.shape, g.shape, geometry.groups
-    pixels = N * triton.cdiv(H, rows.stride) * triton.cdiv(W, columns.stride)
-    taps = triton.cdiv(rows.taps, rows.step) * triton.cdiv(columns.taps, columns.step)
-    tiles = configuration("conv_dx", key(g, dx, geometry), _tiles(g.dtype, pixels, C // groups, K // groups, taps))
-    programs = triton.cdiv(pixels, tiles["BLOCK_M"]) * triton.cdiv(C // groups, tiles["BLOCK_C"])
-    launch(conv_dx_kernel, (programs * rows.stride * columns.stride, groups), g, v, bias, dx, N, H, W, C, P, Q, slope,
-           ROWS=rows, COLUMNS=columns, K=K, GROUPS=groups, FLAT=K // groups % tiles["BLOCK_K"] != 0,
-           ACTIVATION=activation, PRECISION=dot_precision(), ACC=accumulator(g.dtype), **tiles)  # fmt: skip
-
-
 def _suits_boxes(g, v, dx, geometry: Geometry) -> bool:
-    """Whether Hopper's copy engine can fetch g and w in steps that lie within one tap, and tensor cores are filled."""
+    """Whether Hopper's copy engine can fetch g and w in steps within one tap, and tensor cores are filled."""
     filled = geometry.groups == 1 and whole(g.shape[3]) >= 32 and dx.shape[3] >= 32
     return filled and products(g.dtype) in ("half", "tf32") and capability() >= 90 and fetched(g, v)
 
@@ -251,18 +250,23 @@ def _by_boxes(g, v, bias, dx, geometry: Geometry, activation: str, slope: float)
 
 
 def _boxes(N: int, height: int, width: int, phases: int, channels: int, depth: int) -> dict[str, int]:
-    """128 pixels in a box, as many of a row as there are, then rows, then images; channels enough to fill the GPU."""
+    """128 pixels in a box, of a row, then of more rows, then of more images; channels so as to fill the GPU."""
     across = min(128, triton.next_power_of_2(width))
     down = min(128 // across, triton.next_power_of_2(height))
     few = N * height * width * phases * channels < PROCESSORS * 128 * 128
-    return {"BOX_N": 128 // across // down, "BOX_H": down, "BOX_W": across, "BLOCK_C": 64 if few or channels <= 64 else 128,
-            "BLOCK_K": depth, "num_warps": 4 if few or channels <= 64 else 8, "num_stages": 3}  # fmt: skip
+    box = {"BOX_N": 128 // across // down, "BOX_H": down, "BOX_W": across}
+    if few or channels <= 64:
+        return {**box, "BLOCK_C": 64, "BLOCK_K": depth, "num_warps": 4, "num_stages": 3}
+    return {**box, "BLOCK_C": 128, "BLOCK_K": depth, "num_warps": 8, "num_stages": 3}
 
 
 def _by_pointers(g, v, bias, dx, geometry: Geometry, activation: str, slope: float) -> None:
     rows, columns = axes(geometry)
     (N, H, W, C), (_, P, Q, K), groups = dx.shape, g.shape, geometry.groups
-    pixels, phases = N * triton.cdiv(H, rows.stride) * triton.cdiv(W, columns.stride), rows.stride * columns.stride
+    pixels, phases = (
+        N * triton.cdiv(H, rows.stride) * triton.cdiv(W, columns.stride),
+        rows.stride * columns.stride,
+    )
     taps = triton.cdiv(rows.taps, rows.step) * triton.cdiv(columns.taps, columns.step)
     tiles = _tiles(g.dtype, pixels, phases * groups, C // groups, K // groups, taps)
     tiles = configuration("conv_dx", key(dx, g, rows, columns, groups), tiles)
@@ -273,12 +277,16 @@ def _by_pointers(g, v, bias, dx, geometry: Geometry, activation: str, slope: flo
 
 
 def _tiles(dtype, pixels: int, apart: int, channels: int, depth: int, taps: int) -> dict[str, int]:
-    """The default, cut to the size of the problem, of which there are `apart`, and halved while processors are idle.
+    """The default, cut to the size of the problem (there are `apart`), and halved while processors are idle.
 
     Steps lie within one tap where a power of two from 16 on divides `depth`.
     """
     default = DEFAULTS[products(dtype)]
-    tiles = {**default, "BLOCK_M": side(pixels, default["BLOCK_M"]), "BLOCK_C": side(channels, default["BLOCK_C"])}
+    tiles = {
+        **default,
+        "BLOCK_M": side(pixels, default["BLOCK_M"]),
+        "BLOCK_C": side(channels, default["BLOCK_C"]),
+    }
     for name in ("BLOCK_M", "BLOCK_C"):
         area = tiles["BLOCK_M"] * tiles["BLOCK_C"]
         if tiles[name] == 128 and pixels * apart * channels < PROCESSORS * area:

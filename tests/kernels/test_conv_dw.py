@@ -78,7 +78,10 @@ def test_many_splits_are_added_up_the_same_way_every_time(on):
 @pytest.mark.parametrize("on", ON)
 def test_any_memory(on):
     case = CASES["DCGAN, k4 s2"]
-    x, g = draw((2, 8, 8, 5), np.float32, 0, (0, 3, 1, 2))[:, ::-1], draw((2, 4, 4, 32), np.float32, 1)[..., ::2]
+    x, g = (
+        draw((2, 8, 8, 5), np.float32, 0, (0, 3, 1, 2))[:, ::-1],
+        draw((2, 4, 4, 32), np.float32, 1)[..., ::2],
+    )
     check(on, conv_dw_nhwc, x, g, case[0], reduction=terms(case))
 
 
@@ -117,7 +120,9 @@ def test_is_torch_s_gradient():
 
 
 @pytest.mark.parametrize("check_order", [gradcheck, gradgradcheck])
-@pytest.mark.parametrize("form", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2, "groups": 2}], ids=str)
+@pytest.mark.parametrize(
+    "form", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2, "groups": 2}], ids=str
+)
 @pytest.mark.parametrize("layer", [F.conv2d, F.conv_transpose2d])
 def test_layers_have_both_derivatives(layer, form, check_order):
     x, w = draw((2, 4, 4, 3), np.float64, 0), draw((4, 4 // form.get("groups", 1), 3, 2), np.float64, 1)

@@ -107,14 +107,19 @@ def test_bias_and_activation(on, activation, case):
 @pytest.mark.parametrize("on", ON)
 def test_the_bias_reaches_what_no_window_covers(on):
     case = CASES["k2 s3: borders that no window covers"]
-    found = run(on, conv_dx_fused_nhwc, *factors(case, np.float32), case[0], np.arange(6.0)[::2], "linear", 0.0)
+    found = run(
+        on, conv_dx_fused_nhwc, *factors(case, np.float32), case[0], np.arange(6.0)[::2], "linear", 0.0
+    )
     assert (found[:, 6] == [0, 2, 4]).all()
 
 
 @pytest.mark.parametrize("on", ON)
 def test_any_memory(on):
     case = CASES["DCGAN, k4 s2"]
-    g, w = draw((2, 4, 4, 16), np.float32, 0, (0, 3, 1, 2))[:, ::-1], draw((32, 5, 4, 4), np.float32, 1, (3, 0, 1, 2))[::2]
+    g, w = (
+        draw((2, 4, 4, 16), np.float32, 0, (0, 3, 1, 2))[:, ::-1],
+        draw((32, 5, 4, 4), np.float32, 1, (3, 0, 1, 2))[::2],
+    )
     check(on, conv_dx_nhwc, g, w, geometry=case[0], reduction=terms(case))
 
 
@@ -134,7 +139,11 @@ def test_an_infinite_number_reaches_its_window_alone(on, case):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_the_epilogue_s_reference_is_torch_s(activation):
     form = geometry((8, 6), (4, 4), (2, 2), (1, 1))
-    g, w, bias = draw((2, *form.out, 5), np.float64, 0), draw((5, 3, 4, 4), np.float64, 1), draw((3,), np.float64, 2)
+    g, w, bias = (
+        draw((2, *form.out, 5), np.float64, 0),
+        draw((5, 3, 4, 4), np.float64, 1),
+        draw((3,), np.float64, 2),
+    )
     y = torch.nn.functional.conv_transpose2d(*map(torch.from_numpy, (g.transpose(0, 3, 1, 2), w, bias)), 2, 1)
     found = conv_dx_fused_nhwc(g, w, form, bias, activation, 0.0)
     compare(found, getattr(torch, activation)(y).numpy().transpose(0, 2, 3, 1), np.float64)
@@ -146,7 +155,9 @@ def test_memory_that_the_copy_engine_cannot_fetch(odd):
     odd_g, odd_w = (_shifted(a, by) for a, by in ((g, 1 - odd), (w.transpose(1, 2, 3, 0), odd)))
     with implementation("triton"):
         found = conv_dx_nhwc(odd_g, odd_w.transpose(3, 0, 1, 2), BOXES["k4 s2"][0])
-    compare(found, conv_dx_nhwc(g.astype(np.float64), w.astype(np.float64), BOXES["k4 s2"][0]), np.float16, 512)
+    compare(
+        found, conv_dx_nhwc(g.astype(np.float64), w.astype(np.float64), BOXES["k4 s2"][0]), np.float16, 512
+    )
 
 
 def _shifted(array, by: int):
