@@ -55,6 +55,9 @@ class Finish(NamedTuple):
     slope: float = 0.0
 
 
+NOTHING = Finish()
+
+
 def modulated_conv(x, w, style, geometry: Geometry, demodulate: bool = True, noise=None, noise_strength=None,
                    bias=None, activation: str = "linear", slope: float = 0.0, gain: float = 1.0):  # fmt: skip
     """y (N, P, Q, K) of the formulas above; without `demodulate` d is 1."""
@@ -95,7 +98,7 @@ def demodulation_slope(sums, after, finish: Finish, gain: float):
 
 
 @kernel
-def scaled_conv(x, w, before, after, geometry: Geometry, finish: Finish = Finish(), dot=None):
+def scaled_conv(x, w, before, after, geometry: Geometry, finish: Finish = NOTHING, dot=None):
     """B conv(A x, w) and what follows; A and B are `before` (N, C) and `after` (N, K), or None.
 
     With `dot` (N, P, Q, K) also the sums (N, K) of dot conv(A x, w) over pixels: (y, sums).
@@ -127,7 +130,7 @@ def scaled_conv_dw(x, g, before, after, geometry: Geometry):
 
 @kernel(file="modulated_dw")
 def activation_sums(g, y, noise, activation: str, slope: float):
-    """From g at y = f(v): dv = g f'(v), and (3, N, K), its sums with v, noise (N or 1, P, Q) and 1 over pixels.
+    """From g at y = f(v): dv = g f'(v), and its sums over pixels with v, noise and 1: (3, N, K).
 
     v is read off y: it is y, or y / slope below 0; where f' = 0, it does not matter.
     """

@@ -162,7 +162,7 @@ def _covered(x, group: int):
 
 
 def _tiles(group: int) -> tuple[dict, dict]:
-    """The constants of kernels that hold a group's samples, and of those that hold one row of BLOCK numbers."""
+    """The constants of kernels that hold a group's samples, and of those that hold a row of BLOCK numbers."""
     constants = configuration("minibatch_std", "", DEFAULT)
     samples = triton.next_power_of_2(group)
     return {**constants, "SAMPLES": samples, "BLOCK": max(1, constants["BLOCK"] // samples)}, constants

@@ -43,7 +43,7 @@ from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_
 from scratchgan.kernels.gpu.memory import demand, empty
 from scratchgan.kernels.gpu.prepack import krsc
 from scratchgan.kernels.means import accumulated
-from scratchgan.kernels.modulated import ACTIVATIONS, EPSILON, Finish
+from scratchgan.kernels.modulated import ACTIVATIONS, EPSILON, NOTHING, Finish
 
 DEFAULT = {"BLOCK_P": 128, "BLOCK_O": 128, "BLOCK_I": 64, "num_warps": 8, "num_stages": 3}
 DEFAULT_TF32 = {**DEFAULT, "BLOCK_I": 32}  # numbers twice as long
@@ -65,8 +65,9 @@ CONFIGURATIONS = [
 def gather_kernel(X, W, A, B, Y, NOISE, STRENGTH, BIAS, DOT, SUMS, N, HEIGHT, WIDTH, I, P, Q, O, noise_step,
                   tiles, image_tiles, slope, R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr,
                   STRIDE_W: tl.constexpr, STEP_H: tl.constexpr, STEP_W: tl.constexpr, PAD_H: tl.constexpr,
-                  PAD_W: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, ADJOINT: tl.constexpr,
-                  ACTIVATION: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr, IMAGES: tl.constexpr,
+                  PAD_W: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr,
+                  ADJOINT: tl.constexpr, ACTIVATION: tl.constexpr, PRECISION: tl.constexpr,
+                  ACC: tl.constexpr, IMAGES: tl.constexpr,
                   PIXELS: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr):  # fmt: skip
     """y = B (A x gathered) w, and what follows: a tile of IMAGES x PIXELS pixels and BLOCK_O channels."""
     tile, image_tile = tl.program_id(0) % tiles, tl.program_id(0) // tiles
@@ -162,8 +163,9 @@ def demodulation_kernel(STYLE, SQUARES, D, N, C, K, epsilon, gain, ACC: tl.const
     total = tl.zeros((BLOCK_N, BLOCK_K), ACC)
     for first in range(0, C, BLOCK_C):
         c = first + tl.arange(0, BLOCK_C)
-        s = tl.load(STYLE + n[:, None] * C + c[None, :], mask=(n < N)[:, None] & (c < C)[None, :], other=0.0)
-        w = tl.load(SQUARES + k[None, :] * C + c[:, None], mask=(k < K)[None, :] & (c < C)[:, None], other=0.0)
+        read, squared = (n < N)[:, None] & (c < C)[None, :], (k < K)[None, :] & (c < C)[:, None]
+        s = tl.load(STYLE + n[:, None] * C + c[None, :], mask=read, other=0.0)
+        w = tl.load(SQUARES + k[None, :] * C + c[:, None], mask=squared, other=0.0)
         s = s.to(ACC)
         total = tl.dot(s * s, w, total, input_precision="ieee", out_dtype=ACC)
     d = gain / tl.sqrt(total + epsilon)
@@ -218,8 +220,9 @@ def gather(call: Gather, finish: Finish, dot):
            0 if noise is None or len(noise) == 1 else P * Q, tiles, image_tiles, finish.slope,
            R=R, S=S, STRIDE_H=call.stride[0], STRIDE_W=call.stride[1], STEP_H=call.steps[0],
            STEP_W=call.steps[1], PAD_H=call.padding[0], PAD_W=call.padding[1],
-           DILATION_H=call.dilation[0], DILATION_W=call.dilation[1], ADJOINT=call.adjoint, ACTIVATION=finish.activation, PRECISION=precision,
-           ACC=accumulator(call.x.dtype), IMAGES=images, PIXELS=pixels, **constants)  # fmt: skip
+           DILATION_H=call.dilation[0], DILATION_W=call.dilation[1], ADJOINT=call.adjoint,
+           ACTIVATION=finish.activation, PRECISION=precision, ACC=accumulator(call.x.dtype),
+           IMAGES=images, PIXELS=pixels, **constants)  # fmt: skip
     return y if dot is None else (y, add_parts(parts))
 
 
@@ -250,7 +253,7 @@ def add_parts(parts, dtype=None):
     return sums
 
 
-def scaled_conv(x, w, before, after, geometry: Geometry, finish: Finish = Finish(), dot=None):
+def scaled_conv(x, w, before, after, geometry: Geometry, finish: Finish = NOTHING, dot=None):
     """See `scratchgan.kernels.modulated.scaled_conv`."""
     one_group(geometry)
     known(finish.activation)
@@ -278,7 +281,8 @@ def demodulation(w, style, gain: float = 1.0):
     squares, d = empty(w, (K, C), dtype), empty(w, (len(style), K), dtype)
     tiles = configuration("modulated squares", "", DEFAULT_SQUARES)
     launch(squares_kernel, (triton.cdiv(K * C, tiles["BLOCK"]),), w, squares, K * C, C,
-           *(step // w.itemsize for step in w.strides), R=R, S=S, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
+           *(step // w.itemsize for step in w.strides),
+           R=R, S=S, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
     tiles = configuration("modulated demodulation", "", DEFAULT_DEMODULATION)
     launch(demodulation_kernel, (triton.cdiv(len(style), tiles["BLOCK_N"]), triton.cdiv(K, tiles["BLOCK_K"])),
            style, squares, d, len(style), C, K, EPSILON, gain, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
@@ -310,7 +314,7 @@ def static_cases() -> dict[str, Case]:
         x, w, style, after, geometry = layer(dtype, *sizes)
         noise = np.empty((len(x), *geometry.out), np.float32)
         finish = Finish(noise, np.empty((), np.float32), np.empty(len(w), np.float32), "leaky_relu", 0.2)
-        finish = finish if noisy else Finish()
+        finish = finish if noisy else NOTHING
         return Case(lambda: scaled_conv(x, w, style, after, geometry, finish), *work(x, w, geometry))
 
     _, w, style, _, _ = layer(np.float32, 32, 4, 512)

@@ -53,10 +53,12 @@ CONFIGURATIONS = [
 
 
 @triton.jit
-def scaled_dw_kernel(X, G, A, B, PARTS, N, HEIGHT, WIDTH, C, P, Q, K, tiles, all_tiles, share, k_tiles, S: tl.constexpr,
+def scaled_dw_kernel(X, G, A, B, PARTS, N, HEIGHT, WIDTH, C, P, Q, K, tiles, all_tiles, share, k_tiles,
+                     S: tl.constexpr,
                      STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-                     DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
-                     IMAGES: tl.constexpr, PIXELS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+                     DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, PRECISION: tl.constexpr,
+                     ACC: tl.constexpr, IMAGES: tl.constexpr, PIXELS: tl.constexpr,
+                     BLOCK_K: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     """One split's part of dw (K, R, S, C) at one tap: `share` tiles of pixels."""
     k = tl.program_id(0) % k_tiles * BLOCK_K + tl.arange(0, BLOCK_K)
     c = tl.program_id(0) // k_tiles * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -83,8 +85,9 @@ def scaled_dw_kernel(X, G, A, B, PARTS, N, HEIGHT, WIDTH, C, P, Q, K, tiles, all
 
 
 @triton.jit
-def activation_sums_kernel(G, Y, NOISE, DV, PARTS, pixels, K, noise_step, share, slope, ACTIVATION: tl.constexpr,
-                           ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
+def activation_sums_kernel(G, Y, NOISE, DV, PARTS, pixels, K, noise_step, share, slope,
+                           ACTIVATION: tl.constexpr, ACC: tl.constexpr,
+                           BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
     """dv, and its sums with v, noise and 1 over `share` pixels of one image, for BLOCK_K channels."""
     part, k, n = tl.program_id(0), tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K), tl.program_id(2)
     by_v, by_noise, by_one = (tl.zeros((BLOCK_K,), ACC),) * 3
@@ -127,10 +130,12 @@ def scaled_conv_dw(x, g, before, after, geometry: Geometry):
     splits = max(1, min(all_tiles, triton.cdiv(PROGRAMS, max(1, kc_tiles * R * S))))
     share = triton.cdiv(all_tiles, splits)
     parts = empty(x, (splits, K, R, S, C), x.dtype if splits == 1 else accumulated(x.dtype))
-    launch(scaled_dw_kernel, (kc_tiles, R * S, splits), x, g, before, after, parts, N, H, W, C, P, Q, K, tiles, all_tiles,
-           share, k_tiles, S=S, STRIDE_H=geometry.stride[0], STRIDE_W=geometry.stride[1], PAD_H=geometry.padding[0],
+    launch(scaled_dw_kernel, (kc_tiles, R * S, splits),
+           x, g, before, after, parts, N, H, W, C, P, Q, K, tiles, all_tiles, share, k_tiles,
+           S=S, STRIDE_H=geometry.stride[0], STRIDE_W=geometry.stride[1], PAD_H=geometry.padding[0],
            PAD_W=geometry.padding[1], DILATION_H=geometry.dilation[0], DILATION_W=geometry.dilation[1],
-           PRECISION=precision, ACC=accumulator(x.dtype), IMAGES=images, PIXELS=pixels, **constants)  # fmt: skip
+           PRECISION=precision, ACC=accumulator(x.dtype), IMAGES=images, PIXELS=pixels,
+           **constants)  # fmt: skip
     dw = parts[0] if splits == 1 else add_parts(parts, x.dtype)
     return dw.transpose(0, 3, 1, 2)
 

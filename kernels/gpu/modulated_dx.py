@@ -32,7 +32,7 @@ from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.launch import Case
 from scratchgan.kernels.gpu.modulated import CONFIGURATIONS, Gather, gather, layer, one_group, work
 from scratchgan.kernels.gpu.prepack import crsk
-from scratchgan.kernels.modulated import Finish
+from scratchgan.kernels.modulated import NOTHING
 
 __all__ = ["CONFIGURATIONS", "scaled_conv_dx", "static_cases"]  # candidates are those of the kernel
 
@@ -44,7 +44,7 @@ def scaled_conv_dx(g, w, before, after, geometry: Geometry, dot=None):
         raise NotCovered("stride and dilation along one axis")
     call = Gather(contiguous(g), crsk(w, g.dtype), before, after, geometry.size, (1, 1), geometry.stride,
                   geometry.padding, geometry.dilation, adjoint=True)  # fmt: skip
-    return gather(call, Finish(), dot)
+    return gather(call, NOTHING, dot)
 
 
 def static_cases() -> dict[str, Case]:

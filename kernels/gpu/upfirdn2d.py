@@ -73,7 +73,7 @@ class Stencil(NamedTuple):
 
 @lru_cache(maxsize=256)
 def stencil(f, up: Pair, down: Pair, pad: Pair, size: Pair) -> Stencil:
-    """Of size[0] x size[1] outputs side by side: tap t of output i reads (i d + t - p) / u, if that is whole."""
+    """Of size[0] x size[1] neighbours: tap t of output i reads (i d + t - p) / u, if that is whole."""
     outputs = [(i, j) for i in range(size[0]) for j in range(size[1])]
     weights = defaultdict(lambda: [0.0] * len(outputs))
     for number, (i, j) in enumerate(outputs):
@@ -90,9 +90,10 @@ def stencil(f, up: Pair, down: Pair, pad: Pair, size: Pair) -> Stencil:
 
 @triton.jit
 def upfirdn2d_kernel(X, Y, H, W, P, Q, inner, groups, column_tiles, inner_tiles, slope, gain,
-                     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PIXEL_ROWS: tl.constexpr, PIXEL_COLUMNS: tl.constexpr,
-                     WEIGHTS: tl.constexpr, OUT_ROWS: tl.constexpr, OUT_STEP: tl.constexpr, IN_ROWS: tl.constexpr,
-                     IN_STEP: tl.constexpr, ACTIVATION: tl.constexpr, ACC: tl.constexpr,
+                     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PIXEL_ROWS: tl.constexpr,
+                     PIXEL_COLUMNS: tl.constexpr, WEIGHTS: tl.constexpr, OUT_ROWS: tl.constexpr,
+                     OUT_STEP: tl.constexpr, IN_ROWS: tl.constexpr, IN_STEP: tl.constexpr,
+                     ACTIVATION: tl.constexpr, ACC: tl.constexpr,
                      BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     """Outputs from row OUT_ROWS group and column OUT_STEP j on, j < BLOCK_Q, read x from row IN_ROWS group
     and column IN_STEP j on."""
@@ -101,7 +102,7 @@ def upfirdn2d_kernel(X, Y, H, W, P, Q, inner, groups, column_tiles, inner_tiles,
     program //= inner_tiles
     j = program % column_tiles * BLOCK_Q + tl.arange(0, BLOCK_Q)[:, None]
     program //= column_tiles
-    group = tl.full((BLOCK_Q, 1), program % groups, tl.int32)  # a tile: the interpreter's masks take no scalars
+    group = tl.full((BLOCK_Q, 1), program % groups, tl.int32)  # the interpreter masks by tiles alone
     image = program // groups
     COUNT: tl.constexpr = len(ROWS)
     y = (tl.zeros((BLOCK_Q, BLOCK_C), ACC),) * COUNT
@@ -134,7 +135,8 @@ def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
     steps = tuple(u // gcd(u, d) for u, d in zip(up, down))
     taps = len(f) * len(f[0])
     if taps > MOST_TAPS or prod(steps) > MOST_PHASES:
-        raise NotCovered(f"{taps} taps in {prod(steps)} phases: expected at most {MOST_TAPS} in {MOST_PHASES}")
+        most = f"{MOST_TAPS} in {MOST_PHASES}"
+        raise NotCovered(f"{taps} taps in {prod(steps)} phases: expected at most {most}")
     if activation not in ACTIVATIONS:
         raise NotCovered(f"activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
     x = _side_by_side(x)
@@ -170,7 +172,8 @@ def _launch(x, y, f, rates: tuple[Pair, Pair, Pair, Pair], x_size: Pair, steps: 
     columns = -(-size[1] // steps[1])
     block_c = min(triton.next_power_of_2(inner), 64)
     block_q = min(triton.next_power_of_2(max(1, columns)), block // block_c)
-    groups, column_tiles, inner_tiles = -(-size[0] // rows), triton.cdiv(columns, block_q), triton.cdiv(inner, block_c)
+    column_tiles, inner_tiles = triton.cdiv(columns, block_q), triton.cdiv(inner, block_c)
+    groups = triton.cdiv(size[0], rows)
     what = stencil(f, up, down, pad, (rows, steps[1]))
     launch(upfirdn2d_kernel, (images * groups * column_tiles * inner_tiles,),
            x, y, *x_size, *size, inner, groups, column_tiles, inner_tiles, slope, gain,

@@ -12,7 +12,7 @@ from scratchgan.autograd import Fused
 from scratchgan.backend import xp
 from scratchgan.kernels import modulated as kernel
 from scratchgan.kernels.conv import Geometry
-from scratchgan.kernels.modulated import EPSILON, Finish
+from scratchgan.kernels.modulated import EPSILON, NOTHING, Finish
 from scratchgan.ops.conv import conv, conv_dx
 from scratchgan.ops.elementwise import leaky_relu, rsqrt
 from scratchgan.ops.linalg import matmul
@@ -26,7 +26,7 @@ DOUBLING = {"stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "groups": 1
 @Fused
 def modulated_conv(x, w, style, noise, strength, bias, *, padding: tuple[int, int], demodulate: bool = True,
                    slope: float = 1.0, gain: float = 1.0):  # fmt: skip
-    """f(a d conv(s x, w) + strength noise + bias), (N, K, P, Q), from x (N, C, H, W), w (K, C, R, S), s (N, C).
+    """f(a d conv(s x, w) + strength noise + bias), (N, K, P, Q), of x (N, C, H, W), w (K, C, R, S), s (N, C).
 
     noise (N or 1, 1, P, Q) and strength (), or None for both; bias (K,) or None. f(v) = slope v below 0; a is
     the gain, d the factors of `demodulation` or 1.
@@ -108,7 +108,7 @@ def _up_vjp(g, cache, need, x, w, style, *, demodulate=True, gain=1.0):
         dw = kernel.scaled_conv_dw(g, _nhwc(x), after, style, geometry).swapaxes(0, 1)
     if demodulate and (need[1] or need[2]):
         _, sums = kernel.activation_sums(g, y, None, "linear", 1.0)
-        t = kernel.demodulation_slope(sums, after, Finish(), gain)
+        t = kernel.demodulation_slope(sums, after, NOTHING, gain)
         dw, dstyle = _through_factors(dw, dstyle, t, w, style)
     return _cast((None if dx is None else _nchw(dx), dw, dstyle), need, (x, w, style))
 

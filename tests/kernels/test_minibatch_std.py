@@ -59,7 +59,7 @@ def test_is_the_network_s_formula_and_gradient(on, shape, group):
 
 @pytest.mark.parametrize("on", ON)
 def test_equal_samples_and_far_offsets(on):
-    """Equal samples give sqrt(epsilon), and an offset of 1000 costs the deviations no more than their last digits."""
+    """Equal samples give sqrt(epsilon); an offset of 1000 costs deviations no more than their last digits."""
     x = np.broadcast_to(draw((1, 3, 2, 2)), (4, 3, 2, 2))
     np.testing.assert_allclose(run(on, minibatch_std, x, 4)[:, 3], 1e-4, rtol=1e-5)
     x = draw((4, 3, 2, 2))

@@ -46,8 +46,9 @@ def layer(name: str, dtype=np.float32) -> tuple:
     axes = zip(size, kernel, stride, padding, dilation)
     out = tuple((h + 2 * p - d * (r - 1) - 1) // s + 1 for h, r, s, p, d in axes)
     small = np.float64 if dtype == np.float64 else np.float32
-    return (draw((N, *size, C), dtype), draw((K, C, *kernel), dtype, 1), draw((N, C), small, 2), draw((N, K), small, 3),
-            draw((N, *out, K), dtype, 4), Geometry(size, kernel, out, stride, padding, dilation, 1))  # fmt: skip
+    return (draw((N, *size, C), dtype), draw((K, C, *kernel), dtype, 1), draw((N, C), small, 2),
+            draw((N, K), small, 3), draw((N, *out, K), dtype, 4),
+            Geometry(size, kernel, out, stride, padding, dilation, 1))  # fmt: skip
 
 
 def finish(g, activation: str = "leaky_relu", slope: float = 0.2, batch: int | None = None) -> Finish:
@@ -95,17 +96,22 @@ def finished(x, w, style, factors, noise, strength, bias, geometry, activation, 
 
 
 @pytest.mark.parametrize("on", ON)
-@pytest.mark.parametrize("activation, slope, batch", [("leaky_relu", 0.2, None), ("relu", 0.0, 1), ("linear", 0.0, None)])
+@pytest.mark.parametrize("activation, slope, batch", [
+    ("leaky_relu", 0.2, None), ("relu", 0, 1), ("linear", 0, None),
+])
 def test_noise_bias_and_activation(on, activation, slope, batch):
     for name in ("3 x 3 of an early layer", "3 x 3 of more pixels than a tile"):
         x, w, style, factors, g, geometry = layer(name)
         noise, strength, bias, *_ = finish(g, batch=batch)
-        check(on, finished, x, w, style, factors, noise, strength, bias, geometry, activation, slope, reduction=180)
+        arrays = x, w, style, factors, noise, strength, bias
+        check(on, finished, *arrays, geometry, activation, slope, reduction=180)
 
 
 @pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("activation, slope", [("leaky_relu", 0.2), ("leaky_relu", 0.0), ("relu", 0.0), ("linear", 0.0)])
+@pytest.mark.parametrize("activation, slope", [
+    ("leaky_relu", 0.2), ("leaky_relu", 0), ("relu", 0), ("linear", 0),
+])
 def test_sums_through_the_activation(on, dtype, activation, slope):
     for shape, batch in (((2, 13, 12, 5), 2), ((2, 3, 2, 70), 1), ((1, 1, 1, 1), 1), ((0, 2, 2, 3), 1)):
         g, y, noise = draw(shape, dtype), draw(shape, dtype, 1), draw((batch, *shape[1:3]), dtype, 2)
@@ -134,7 +140,7 @@ def test_equal_inputs_give_equal_bits(on):
 
 @pytest.mark.parametrize("on", ON)
 def test_extremes(on):
-    """A style of 0 gives d = epsilon^(-1/2) and dx = 0, but the style's gradient all the same; huge ones stay finite."""
+    """A style of 0 gives d = epsilon^(-1/2), dx = 0 and still a gradient of its own; huge ones are finite."""
     x, w, style, factors, g, geometry = layer("3 x 3 of an early layer")
     style = style * 0
     np.testing.assert_allclose(run(on, demodulation, w, style), np.full(factors.shape, 1e4), rtol=1e-6)

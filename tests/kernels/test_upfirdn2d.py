@@ -15,7 +15,8 @@ from scratchgan.kernels.upfirdn2d import upfirdn2d
 from tests.kernels.harness import CHANNELS_LAST, ON, check, compare, draw, run
 
 TAPS = np.array([1, 3, 3, 1]) / 8
-ORDERS = {"NHWC": CHANNELS_LAST, "NCHW": None, "NCWH": (0, 1, 3, 2), "CHWN": (1, 2, 3, 0), "HNWC": (2, 0, 3, 1)}
+ORDERS = {"NHWC": CHANNELS_LAST, "NCHW": None,
+          "NCWH": (0, 1, 3, 2), "CHWN": (1, 2, 3, 0), "HNWC": (2, 0, 3, 1)}  # fmt: skip
 
 
 def rows(f) -> tuple[tuple[float, ...], ...]:
@@ -25,6 +26,7 @@ def rows(f) -> tuple[tuple[float, ...], ...]:
 
 BLUR = rows(np.outer(TAPS, TAPS))
 SKEW = rows(np.random.default_rng(5).standard_normal((3, 5)))  # not separable, not symmetric
+MANY = rows(np.random.default_rng(6).standard_normal((9, 9)))
 COLUMN, ROW = rows(TAPS[:, None]), rows(4 * TAPS[None])
 CASES = {  # shape, f, up, down, pad, size
     "blur after a transposed convolution": ((2, 5, 6, 7), BLUR, (1, 1), (1, 1), (1, 1), (5, 6)),
@@ -38,7 +40,7 @@ CASES = {  # shape, f, up, down, pad, size
     "far outside": ((1, 2, 2, 3), BLUR, (1, 1), (1, 1), (5, 1), (7, 3)),
     "means of blocks": ((2, 3, 6, 6), rows(np.full((3, 2), 1 / 6)), (1, 1), (3, 2), (0, 0), (2, 3)),
     "repeated pixels": ((2, 3, 2, 3), rows(np.ones((4, 4))), (4, 4), (1, 1), (3, 3), (8, 12)),
-    "many taps": ((1, 2, 3, 5), rows(np.random.default_rng(6).standard_normal((9, 9))), (1, 2), (1, 1), (4, 4), (2, 6)),
+    "many taps": ((1, 2, 3, 5), MANY, (1, 2), (1, 1), (4, 4), (2, 6)),
     "zero filter": ((1, 2, 3, 3), rows(np.zeros((2, 2))), (1, 1), (1, 1), (0, 0), (2, 2)),
     "one pixel": ((1, 1, 1, 1), BLUR, (1, 1), (1, 1), (1, 2), (1, 1)),
     "no images": ((0, 2, 3, 3), BLUR, (1, 1), (1, 1), (1, 1), (2, 2)),
@@ -115,14 +117,18 @@ def test_is_its_own_adjoint(on, name):
     np.testing.assert_allclose((g * forward).sum(), (adjoint * x).sum(), rtol=1e-12)
 
 
+PADDED = [(2, 1, (2, 1, 2, 1)), (1, 2, (1, 1, 1, 1)), (1, 1, (0, 2, 1, 1))]
+
+
 @pytest.mark.parametrize("on", ON)
-@pytest.mark.parametrize("up, down, padding", [(2, 1, (2, 1, 2, 1)), (1, 2, (1, 1, 1, 1)), (1, 1, (0, 2, 1, 1))])
+@pytest.mark.parametrize("up, down, padding", PADDED)
 def test_is_torch_s(on, up, down, padding):
     x, (left, _, top, _) = draw((2, 3, 6, 5), np.float64), padding
     t = torch.zeros(2, 3, 6 * up, 5 * up, dtype=torch.float64)
     t[:, :, ::up, ::up] = torch.from_numpy(x)
     f = torch.tensor(SKEW, dtype=torch.float64).expand(3, 1, 3, 5)
-    wanted = torch.nn.functional.conv2d(torch.nn.functional.pad(t, padding), f, groups=3)[:, :, ::down, ::down].numpy()
+    t = torch.nn.functional.pad(t, padding)
+    wanted = torch.nn.functional.conv2d(t, f, groups=3)[:, :, ::down, ::down].numpy()
     found = run(on, upfirdn2d, x, SKEW, (up, up), (down, down), (top, left), wanted.shape[2:])
     compare(found, wanted, np.float64, reduction=15)
 
@@ -130,7 +136,7 @@ def test_is_torch_s(on, up, down, padding):
 @pytest.mark.parametrize("up, down", [(2, 1), (1, 2)])
 def test_both_derivatives(up, down):
     def filtered(x):
-        return F.upfirdn2d(x, np.array(SKEW)[:2, :3], up=up, down=down, padding=1) ** 3  # so x enters its gradient
+        return F.upfirdn2d(x, np.array(SKEW)[:2, :3], up=up, down=down, padding=1) ** 3  # not linear
 
     x = draw((1, 1, 3, 2), np.float64)
     with implementation("triton"):
