@@ -30,7 +30,11 @@ from scratchgan import backend
 from scratchgan.kernels import bias_act as bias_act_kernels
 from scratchgan.kernels import conv as conv_kernels
 from scratchgan.kernels import dispatch
+from scratchgan.kernels import gradient_norms as norm_penalties
+from scratchgan.kernels import losses as loss_kernels
+from scratchgan.kernels import modulated as modulated_kernels
 from scratchgan.kernels import norm as norm_kernels
+from scratchgan.kernels import updates as update_kernels
 from scratchgan.kernels import upfirdn2d as upfirdn2d_kernels
 
 SEED = 0
@@ -197,7 +201,84 @@ def blur(x, taps):
     return upfirdn2d_kernels.upfirdn2d(x, taps, (1, 1), (1, 1), (2, 2), x.shape[2:])
 
 
-FAMILIES = (convolutions, pointwise)
+def modulated(bench: Bench) -> Iterator[Work]:
+    """StyleGAN2's convolution with noise, bias and rectifier, against weights made for each image and grouped."""
+    for edge, channels in ((16, 512), (64, 256), (256, 64)):
+        n = bench.images(16)
+        x, style = bench.array(n, channels, edge, edge), bench.array(n, channels)
+        w, noise, bias = bench.array(channels, channels, 3, 3), bench.array(n, edge, edge), bench.array(channels)
+        geometry = conv_kernels.Geometry((edge,) * 2, (3, 3), (edge,) * 2, (1, 1), (1, 1), (1, 1), 1)
+        ours = functools.partial(modulated_conv, x, w, style, noise, bias, geometry)
+        others = bench.others(grouped, *map(bench.tensor, (x, w, style, noise, bias)))
+        flops = 2.0 * x.size * channels * 9
+        yield Work(f"modulated_conv {n}x{channels}x{edge}x{edge}", ours, others, flops, bench.size(x, x, w, noise))
+
+
+def modulated_conv(x, w, style, noise, bias, geometry):
+    """Images in the logical order (N, C, H, W) in and out; leaky rectifier of slope 0.2."""
+    y = modulated_kernels.modulated_conv(x.transpose(0, 2, 3, 1), w, style, geometry, True, noise, bias[:1].reshape(()), bias,
+                                         "leaky_relu", 0.2)  # fmt: skip
+    return y.transpose(0, 3, 1, 2)
+
+
+def grouped(x, w, style, noise, bias):
+    """The same in PyTorch, as the authors' code has it for training: one group for each image."""
+    n, c, height, width = x.shape
+    weights = w[None] * style[:, None, :, None, None]
+    weights = weights * (weights.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    y = TF.conv2d(x.reshape(1, n * c, height, width), weights.reshape(-1, *w.shape[1:]), padding=1, groups=n)
+    y = y.reshape(n, -1, height, width) + bias[0] * noise[:, None] + bias[:, None, None]
+    return TF.leaky_relu(y, 0.2)
+
+
+def losses(bench: Bench) -> Iterator[Work]:
+    """D's non-saturating loss of a PatchGAN's logits and an R1 penalty, value and gradients."""
+    real, fake = bench.array(1 << 16), bench.array(1 << 16)
+
+    def logistic(real, fake):
+        r, f = real.detach().requires_grad_(), fake.detach().requires_grad_()
+        value = TF.softplus(-r).mean() + TF.softplus(f).mean()
+        return value.detach(), *torch.autograd.grad(value, (r, f))
+
+    yield Work("minimax_d 65536 logits", functools.partial(loss_kernels.minimax_d, real, fake),
+               bench.others(logistic, *map(bench.tensor, (real, fake))), 20.0 * real.size, 4 * real.nbytes)  # fmt: skip
+    slopes = bench.array(bench.images(16), 3 * 256 * 256)
+
+    def penalty(g):
+        g = g.detach().requires_grad_()
+        value = 5 * g.square().sum(1).mean()
+        return value.detach(), *torch.autograd.grad(value, g)
+
+    yield Work(f"r1_penalty {len(slopes)}x3x256x256", functools.partial(norm_penalties.r1_penalty, slopes, 10.0),
+               bench.others(penalty, bench.tensor(slopes)), 3.0 * slopes.size, 2 * slopes.nbytes)  # fmt: skip
+
+
+def optimisers(bench: Bench) -> Iterator[Work]:
+    """Adam with the moving average of the weights, over 24 million of them in float32, against fused Adam and lerp."""
+    if bench.dtype != "float32":
+        return
+    count = 24_000_000 if bench.on_gpu else 1_000_000
+    p, g, m, ema = (bench.array(count) for _ in range(4))
+    v = abs(bench.array(count))
+    module = backend.xp(p)
+    clock, lr = module.array([1.0, 0.1, 0.1**0.5]), module.asarray(np.float32(1e-3))
+    tp, tg, tm, tv, te = (bench.tensor(a.copy()) for a in (p, g, m, v, ema))
+    steps = torch.ones((), device=tp.device if bench.on_gpu else None)
+
+    def ours():
+        found = update_kernels.adam(p, g, m, v, None, clock, lr, beta1=0.9, beta2=0.9, ema=ema, zero=False)
+        return found[0]
+
+    def adam():
+        torch._fused_adam_([tp], [tg], [tm], [tv], [], [steps], lr=1e-3, beta1=0.9, beta2=0.9, weight_decay=0.0,
+                           eps=1e-8, amsgrad=False, maximize=False)  # fmt: skip
+        te.lerp_(tp, 0.001)
+        return tp
+
+    yield Work(f"adam and ema, {count:,} weights", ours, {"eager": adam}, 16.0 * count, 9 * p.nbytes)
+
+
+FAMILIES = (convolutions, pointwise, modulated, losses, optimisers)
 
 
 @dataclass(frozen=True)
@@ -250,10 +331,14 @@ def tf32(device: str) -> Iterator[None]:
 
 
 def check(work: Work, dtype: str) -> None:
-    """Every way gives the same numbers."""
-    expected = work.others["eager"]().float().cpu().numpy()
-    found = backend.to_host(work.ours()).astype(np.float32)
-    timing.check_close(work.name, [found], [expected], TOLERANCES[dtype])
+    """Ours gives PyTorch's numbers."""
+    expected = [t.float().cpu().numpy() for t in _listed(work.others["eager"]())]
+    found = [backend.to_host(a).astype(np.float32) for a in _listed(work.ours())]
+    timing.check_close(work.name, found, expected, TOLERANCES[dtype])
+
+
+def _listed(results) -> list:
+    return list(results) if isinstance(results, tuple) else [results]
 
 
 def timed(work: Work, dtype: str, device: str, ceilings: dict[str, float] | None) -> Row:
