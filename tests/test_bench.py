@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from bench import critic, engine, ops, steps, timing
+from bench import critic, engine, kernels, ops, steps, timing
+from bench.cuda import Times
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_op_of_the_table_has_a_workload():
@@ -78,3 +85,45 @@ def test_correlations_of_estimates():
     bent = critic.Followed("bent", 0, np.exp(distances), distances)
     assert bent.pearson < 0.99 and bent.spearman == pytest.approx(1)
     assert critic.Followed("turned", 0, -distances, distances).pearson == pytest.approx(-1)
+
+
+def test_kernels_are_checked_and_timed_on_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "RESULTS", tmp_path)
+    rows = kernels.measure("minimax_d", "cpu")
+    kernels.show(rows)
+    lines = kernels.save(rows, "cpu").read_text(encoding="utf-8").splitlines()
+    (row,) = csv.DictReader(line for line in lines if not line.startswith("#"))
+    assert row["dtype"] == "float32" and row["best"] == "eager" and float(row["ours_p50_ms"]) > 0
+    assert float(row["ours_p20_ms"]) <= float(row["ours_p50_ms"]) <= float(row["ours_p80_ms"])
+
+
+def test_a_kernel_with_wrong_results_is_not_timed():
+    right = lambda: torch.ones(3)  # noqa: E731
+    with pytest.raises(AssertionError, match="some kernel: result 0 is off"):
+        kernels.check(kernels.Work("some kernel", lambda: np.full(3, 1.1), {"eager": right}, 1.0, 1.0), "float32")
+
+
+def test_the_roofline_is_drawn(tmp_path):
+    times = Times(0.1, 0.2, 0.3)
+    rows = [kernels.Row("conv", dtype, times, "eager", times, 10.0, 100.0, 0.5) for dtype in ("float16", "float32")]
+    kernels.plot(rows, {"copy": 4000.0, "float16": 700.0, "float32": 350.0}, tmp_path / "roofline.png")
+    assert (tmp_path / "roofline.png").stat().st_size > 1000
+
+
+def test_tables_that_need_a_gpu_say_so():
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "kernels", "tune"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "this machine has no CUDA device" in done.stderr.splitlines()[-1]
+
+
+def test_candidates_of_a_configuration_come_from_its_file():
+    from bench import tune
+
+    assert {"BLOCK_M", "BLOCK_K", "BLOCK_C"} <= tune._candidates("conv")[0].keys()
+    assert {"BLOCK_M", "BLOCK_Q", "BLOCK_P"} <= tune._candidates("conv_dw")[0].keys()
+    assert tune._candidates("nothing") == []
+
+
+def test_the_gpu_script_is_a_script():
+    subprocess.run(["bash", "-n", ROOT / "bench" / "gpu.sh"], check=True)

@@ -30,7 +30,7 @@ DEFAULT = {"BLOCK": 1024, "num_warps": 4}
 
 
 @triton.jit
-def bias_act_kernel(X, B, Y, size, inner, C, slope, gain,
+def bias_act_kernel(X, B, Y, size, inner, C, SLOPE: tl.constexpr, GAIN: tl.constexpr,
                     ACTIVATION: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """y = gain f(x + b), one row of BLOCK numbers."""
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -38,30 +38,30 @@ def bias_act_kernel(X, B, Y, size, inner, C, slope, gain,
     u = tl.load(X + offset, mask=inside, other=0.0).to(ACC)
     if B is not None:
         u += tl.load(B + offset // inner % C, mask=inside, other=0.0).to(ACC)
-    y = activate(u, slope, ACTIVATION) * gain
+    y = activate(u, SLOPE, ACTIVATION) * GAIN
     tl.store(Y + offset, y.to(Y.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def bias_act_dx_kernel(G, Y, DX, size, slope, gain,
+def bias_act_dx_kernel(G, Y, DX, size, SLOPE: tl.constexpr, GAIN: tl.constexpr,
                        ACTIVATION: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """dx = g gain f'(u), one row of BLOCK numbers."""
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offset < size
     g = tl.load(G + offset, mask=inside, other=0.0).to(ACC)
-    v = tl.load(Y + offset, mask=inside, other=0.0).to(ACC) / gain
-    tl.store(DX + offset, (g * gain * derivative(v, slope, ACTIVATION)).to(DX.dtype.element_ty), mask=inside)
+    v = tl.load(Y + offset, mask=inside, other=0.0).to(ACC) / GAIN
+    tl.store(DX + offset, (g * GAIN * derivative(v, SLOPE, ACTIVATION)).to(DX.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def bias_act_ddx_kernel(G, H, Y, DX, size, gain, ACC: tl.constexpr, BLOCK: tl.constexpr):
+def bias_act_ddx_kernel(G, H, Y, DX, size, GAIN: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
     """h g gain f''(u) for f = tanh, f'' = -2 v (1 - v^2), one row of BLOCK numbers."""
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offset < size
     g = tl.load(G + offset, mask=inside, other=0.0).to(ACC)
     h = tl.load(H + offset, mask=inside, other=0.0).to(ACC)
-    v = tl.load(Y + offset, mask=inside, other=0.0).to(ACC) / gain
-    tl.store(DX + offset, (g * h * (-2 * gain * v * (1 - v * v))).to(DX.dtype.element_ty), mask=inside)
+    v = tl.load(Y + offset, mask=inside, other=0.0).to(ACC) / GAIN
+    tl.store(DX + offset, (g * h * (-2 * GAIN * v * (1 - v * v))).to(DX.dtype.element_ty), mask=inside)
 
 
 def bias_act(x, b, axis: int, activation: str, slope: float, gain: float):
@@ -69,8 +69,8 @@ def bias_act(x, b, axis: int, activation: str, slope: float, gain: float):
     _covered(activation, x)
     (x,) = gapless(x)
     y = empty_like(x)
-    _rows("bias_act", bias_act_kernel, x.size, x, b, y, x.size, inner(x, axis), x.shape[axis], slope, gain,
-          ACTIVATION=activation, ACC=accumulator(x.dtype))  # fmt: skip
+    _rows("bias_act", bias_act_kernel, x.size, x, b, y, x.size, inner(x, axis), x.shape[axis],
+          SLOPE=slope, GAIN=gain, ACTIVATION=activation, ACC=accumulator(x.dtype))  # fmt: skip
     return y
 
 
@@ -79,7 +79,7 @@ def bias_act_dx(g, y, activation: str, slope: float, gain: float):
     _covered(activation, g, y)
     g, y = gapless(g, y)
     dx = empty_like(g)
-    _rows("bias_act_dx", bias_act_dx_kernel, g.size, g, y, dx, g.size, slope, gain,
+    _rows("bias_act_dx", bias_act_dx_kernel, g.size, g, y, dx, g.size, SLOPE=slope, GAIN=gain,
           ACTIVATION=activation, ACC=accumulator(g.dtype))  # fmt: skip
     return dx
 
@@ -91,7 +91,7 @@ def bias_act_ddx(g, h, y, activation: str, gain: float):
         raise NotCovered(f"the second derivative of {activation} is zero: nothing to launch")
     g, h, y = gapless(g, h, y)
     dx = empty_like(g)
-    _rows("bias_act_ddx", bias_act_ddx_kernel, g.size, g, h, y, dx, g.size, gain, ACC=accumulator(g.dtype))
+    _rows("bias_act_ddx", bias_act_ddx_kernel, g.size, g, h, y, dx, g.size, GAIN=gain, ACC=accumulator(g.dtype))
     return dx
 
 

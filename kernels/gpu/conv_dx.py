@@ -95,15 +95,15 @@ def taps_of_phase(b, AXIS: tl.constexpr):
 
 
 @triton.jit
-def finish(acc, BIAS, c, inside, slope, ACTIVATION: tl.constexpr):
+def finish(acc, BIAS, c, inside, SLOPE: tl.constexpr, ACTIVATION: tl.constexpr):
     """f(acc + bias[c]), for c of any shape that fits acc's."""
     if BIAS is not None:
         acc += tl.load(BIAS + c, mask=inside, other=0.0).to(acc.dtype)
-    return activate(acc, slope, ACTIVATION)
+    return activate(acc, SLOPE, ACTIVATION)
 
 
 @triton.jit
-def conv_dx_kernel(G, V, BIAS, DX, N, H, W, C, P, Q, slope, ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
+def conv_dx_kernel(G, V, BIAS, DX, N, H, W, C, P, Q, SLOPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
                    GROUPS: tl.constexpr, FLAT: tl.constexpr, ACTIVATION: tl.constexpr, PRECISION: tl.constexpr,
                    ACC: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
                    BLOCK_K: tl.constexpr):  # fmt: skip
@@ -155,14 +155,14 @@ def conv_dx_kernel(G, V, BIAS, DX, N, H, W, C, P, Q, slope, ROWS: tl.constexpr, 
         acc = tl.dot(g, w, acc, input_precision=PRECISION, out_dtype=ACC)
 
     channel, inside = (group * channels + c)[None, :], (c < channels)[None, :]
-    acc = finish(acc, BIAS, channel, inside, slope, ACTIVATION)
+    acc = finish(acc, BIAS, channel, inside, SLOPE, ACTIVATION)
     target = (n * H + u * ROWS.stride + top) * W + v * COLUMNS.stride + left
     tl.store(DX + (target[:, None] * C + channel), acc.to(DX.dtype.element_ty),
              mask=inside & (m < N * height * width)[:, None])  # fmt: skip
 
 
 @triton.jit
-def conv_dx_boxes_kernel(G, V, BIAS, DX, N, H, W, C, slope, ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
+def conv_dx_boxes_kernel(G, V, BIAS, DX, N, H, W, C, SLOPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
                          ACTIVATION: tl.constexpr, PRECISION: tl.constexpr, BOX_N: tl.constexpr, BOX_H: tl.constexpr,
                          BOX_W: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
     """BLOCK_C channels by a box of pixels of one phase of dx; G (N, P, Q, K), V (C, R S K) are descriptors."""
@@ -191,7 +191,7 @@ def conv_dx_boxes_kernel(G, V, BIAS, DX, N, H, W, C, slope, ROWS: tl.constexpr, 
         acc = tl.dot(w, g.reshape(BOX_N * BOX_H * BOX_W, BLOCK_K).T, acc, input_precision=PRECISION)
 
     m, c = tl.arange(0, BOX_N * BOX_H * BOX_W), first_c + tl.arange(0, BLOCK_C)
-    acc = finish(acc, BIAS, c[:, None], (c < C)[:, None], slope, ACTIVATION)
+    acc = finish(acc, BIAS, c[:, None], (c < C)[:, None], SLOPE, ACTIVATION)
     n, row = first_n + m // (BOX_H * BOX_W), (first_u + m // BOX_W % BOX_H) * ROWS.stride + top
     column = (first_v + m % BOX_W) * COLUMNS.stride + left
     inside = (n < N) & (row < H) & (column < W)
@@ -245,7 +245,7 @@ def _by_boxes(g, v, bias, dx, geometry: Geometry, activation: str, slope: float)
     box = tiles["BOX_N"], tiles["BOX_H"], tiles["BOX_W"]
     programs = math.prod(map(triton.cdiv, sizes, box)) * triton.cdiv(C, tiles["BLOCK_C"])
     launch(conv_dx_boxes_kernel, (programs * rows.stride * columns.stride,), descriptor(g, (*box, tiles["BLOCK_K"])),
-           descriptor(v.reshape(C, -1), (tiles["BLOCK_C"], tiles["BLOCK_K"])), bias, dx, N, H, W, C, slope,
+           descriptor(v.reshape(C, -1), (tiles["BLOCK_C"], tiles["BLOCK_K"])), bias, dx, N, H, W, C, SLOPE=slope,
            ROWS=rows, COLUMNS=columns, K=K, ACTIVATION=activation, PRECISION=dot_precision(), **tiles)  # fmt: skip
 
 
@@ -271,7 +271,7 @@ def _by_pointers(g, v, bias, dx, geometry: Geometry, activation: str, slope: flo
     tiles = _tiles(g.dtype, pixels, phases * groups, C // groups, K // groups, taps)
     tiles = configuration("conv_dx", key(dx, g, rows, columns, groups), tiles)
     programs = triton.cdiv(pixels, tiles["BLOCK_M"]) * triton.cdiv(C // groups, tiles["BLOCK_C"]) * phases
-    launch(conv_dx_kernel, (programs, groups), g, v, bias, dx, N, H, W, C, P, Q, slope, ROWS=rows, COLUMNS=columns,
+    launch(conv_dx_kernel, (programs, groups), g, v, bias, dx, N, H, W, C, P, Q, SLOPE=slope, ROWS=rows, COLUMNS=columns,
            K=K, GROUPS=groups, FLAT=K // groups % tiles["BLOCK_K"] != 0, ACTIVATION=activation,
            PRECISION=dot_precision(), ACC=accumulator(g.dtype), **tiles)  # fmt: skip
 

@@ -63,7 +63,7 @@ CONFIGURATIONS = [
 
 @triton.jit
 def gather_kernel(X, W, A, B, Y, NOISE, STRENGTH, BIAS, DOT, SUMS, N, HEIGHT, WIDTH, I, P, Q, O, noise_step,
-                  tiles, image_tiles, slope, R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr,
+                  tiles, image_tiles, SLOPE: tl.constexpr, R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr,
                   STRIDE_W: tl.constexpr, STEP_H: tl.constexpr, STEP_W: tl.constexpr, PAD_H: tl.constexpr,
                   PAD_W: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr,
                   ADJOINT: tl.constexpr, ACTIVATION: tl.constexpr, PRECISION: tl.constexpr,
@@ -118,7 +118,7 @@ def gather_kernel(X, W, A, B, Y, NOISE, STRENGTH, BIAS, DOT, SUMS, N, HEIGHT, WI
         acc += tl.load(STRENGTH).to(ACC) * noise[:, None]
     if BIAS is not None:
         acc += tl.load(BIAS + o, mask=o < O, other=0.0).to(ACC)[None, :]
-    tl.store(Y + target, activate(acc, slope, ACTIVATION).to(Y.dtype.element_ty), mask=written)
+    tl.store(Y + target, activate(acc, SLOPE, ACTIVATION).to(Y.dtype.element_ty), mask=written)
 
 
 @triton.jit
@@ -155,7 +155,7 @@ def squares_kernel(W, SQUARES, size, C, step_k, step_c, step_r, step_s, R: tl.co
 
 
 @triton.jit
-def demodulation_kernel(STYLE, SQUARES, D, N, C, K, epsilon, gain, ACC: tl.constexpr,
+def demodulation_kernel(STYLE, SQUARES, D, N, C, K, EPS: tl.constexpr, GAIN: tl.constexpr, ACC: tl.constexpr,
                         BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     """gain (sum over c of style[n, c]^2 squares[k, c] + epsilon)^(-1/2), a tile of n and k."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -168,7 +168,7 @@ def demodulation_kernel(STYLE, SQUARES, D, N, C, K, epsilon, gain, ACC: tl.const
         w = tl.load(SQUARES + k[None, :] * C + c[:, None], mask=squared, other=0.0)
         s = s.to(ACC)
         total = tl.dot(s * s, w, total, input_precision="ieee", out_dtype=ACC)
-    d = gain / tl.sqrt(total + epsilon)
+    d = GAIN / tl.sqrt(total + EPS)
     tl.store(D + n[:, None] * K + k[None, :], d, mask=(n < N)[:, None] & (k < K)[None, :])
 
 
@@ -217,7 +217,7 @@ def gather(call: Gather, finish: Finish, dot):
     parts = None if dot is None else empty(call.x, (phases * tiles, N, O), accumulated(call.x.dtype))
     launch(gather_kernel, (tiles * image_tiles, triton.cdiv(O, constants["BLOCK_O"]), phases),
            call.x, call.w, before, after, y, noise, strength, bias, dot, parts, N, H, W, I, P, Q, O,
-           0 if noise is None or len(noise) == 1 else P * Q, tiles, image_tiles, finish.slope,
+           0 if noise is None or len(noise) == 1 else P * Q, tiles, image_tiles, SLOPE=finish.slope,
            R=R, S=S, STRIDE_H=call.stride[0], STRIDE_W=call.stride[1], STEP_H=call.steps[0],
            STEP_W=call.steps[1], PAD_H=call.padding[0], PAD_W=call.padding[1],
            DILATION_H=call.dilation[0], DILATION_W=call.dilation[1], ADJOINT=call.adjoint,
@@ -285,7 +285,7 @@ def demodulation(w, style, gain: float = 1.0):
            R=R, S=S, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
     tiles = configuration("modulated demodulation", "", DEFAULT_DEMODULATION)
     launch(demodulation_kernel, (triton.cdiv(len(style), tiles["BLOCK_N"]), triton.cdiv(K, tiles["BLOCK_K"])),
-           style, squares, d, len(style), C, K, EPSILON, gain, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
+           style, squares, d, len(style), C, K, EPS=EPSILON, GAIN=gain, ACC=accumulator(w.dtype), **tiles)  # fmt: skip
     return d
 
 

@@ -89,7 +89,7 @@ def stencil(f, up: Pair, down: Pair, pad: Pair, size: Pair) -> Stencil:
 
 
 @triton.jit
-def upfirdn2d_kernel(X, Y, H, W, P, Q, inner, groups, column_tiles, inner_tiles, slope, gain,
+def upfirdn2d_kernel(X, Y, H, W, P, Q, inner, groups, column_tiles, inner_tiles, SLOPE: tl.constexpr, GAIN: tl.constexpr,
                      ROWS: tl.constexpr, COLUMNS: tl.constexpr, PIXEL_ROWS: tl.constexpr,
                      PIXEL_COLUMNS: tl.constexpr, WEIGHTS: tl.constexpr, OUT_ROWS: tl.constexpr,
                      OUT_STEP: tl.constexpr, IN_ROWS: tl.constexpr, IN_STEP: tl.constexpr,
@@ -118,7 +118,7 @@ def upfirdn2d_kernel(X, Y, H, W, P, Q, inner, groups, column_tiles, inner_tiles,
         row = group * OUT_ROWS + ROWS[output]
         column = j * OUT_STEP + COLUMNS[output]
         inside = (row < P) & (column < Q) & (c < inner)
-        value = activate(y[output], slope, ACTIVATION) * gain
+        value = activate(y[output], SLOPE, ACTIVATION) * GAIN
         tl.store(Y + ((image * P + row) * Q + column) * inner + c, value.to(Y.dtype.element_ty), mask=inside)
 
 
@@ -176,7 +176,7 @@ def _launch(x, y, f, rates: tuple[Pair, Pair, Pair, Pair], x_size: Pair, steps: 
     groups = triton.cdiv(size[0], rows)
     what = stencil(f, up, down, pad, (rows, steps[1]))
     launch(upfirdn2d_kernel, (images * groups * column_tiles * inner_tiles,),
-           x, y, *x_size, *size, inner, groups, column_tiles, inner_tiles, slope, gain,
+           x, y, *x_size, *size, inner, groups, column_tiles, inner_tiles, SLOPE=slope, GAIN=gain,
            ROWS=what.rows, COLUMNS=what.columns, PIXEL_ROWS=what.pixel_rows, PIXEL_COLUMNS=what.pixel_columns,
            WEIGHTS=what.weights, OUT_ROWS=rows, OUT_STEP=steps[1], IN_ROWS=rows * down[0] // up[0],
            IN_STEP=steps[1] * down[1] // up[1], ACTIVATION=activation, ACC=accumulator(x.dtype),
