@@ -83,8 +83,8 @@ class Config:
     max_width: int = 64                     # ... up to these [512]
     noise_from: int = 16                    # edge in pixels from which on layers have noise [4]
     start: int = 8                          # edge of the first pictures, in pixels
-    stable_images: int = 4800               # real images shown at one size [600,000] ...
-    fade_images: int = 4800                 # ... and then while the next is faded in [600,000]
+    stable_images: int = 16_000             # real images shown at one size [600,000] ...
+    fade_images: int = 8000                 # ... and then while the next is faded in [600,000]
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 100
 
