@@ -85,7 +85,7 @@ def scaled_dw_kernel(X, G, A, B, PARTS, N, HEIGHT, WIDTH, C, P, Q, K, tiles, all
 
 
 @triton.jit
-def activation_sums_kernel(G, Y, NOISE, DV, PARTS, pixels, K, noise_step, share, SLOPE: tl.constexpr,
+def activation_sums_kernel(G, Y, NOISE, DV, PARTS, pixels, K, noise_step, share, slope: tl.float64,
                            ACTIVATION: tl.constexpr, ACC: tl.constexpr,
                            BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
     """dv, and its sums with v, noise and 1 over `share` pixels of one image, for BLOCK_K channels."""
@@ -97,11 +97,11 @@ def activation_sums_kernel(G, Y, NOISE, DV, PARTS, pixels, K, noise_step, share,
         place = (n * pixels + pixel)[:, None] * K + k[None, :]
         inside = here[:, None] & (k < K)[None, :]
         y = tl.load(Y + place, mask=inside, other=0.0).to(ACC)
-        dv = tl.load(G + place, mask=inside, other=0.0).to(ACC) * derivative(y, SLOPE, ACTIVATION)
+        dv = tl.load(G + place, mask=inside, other=0.0).to(ACC) * derivative(y, slope.to(ACC), ACTIVATION)
         tl.store(DV + place, dv.to(DV.dtype.element_ty), mask=inside)
         v = y
         if ACTIVATION == "leaky_relu":
-            v = tl.where(y > 0, y, y / SLOPE)
+            v = tl.where(y > 0, y, y / slope.to(ACC))
         by_v += tl.sum(dv * v, 0)
         by_one += tl.sum(dv, 0)
         if NOISE is not None:
@@ -164,7 +164,7 @@ def activation_sums(g, y, noise, activation: str, slope: float):
     count = max(1, min(triton.cdiv(P * Q, 4 * tiles["BLOCK_P"]), triton.cdiv(PROGRAMS, max(1, N * k_tiles))))
     dv, parts = empty(g, g.shape), empty(g, (count, 3, N, K), accumulated(g.dtype))
     launch(activation_sums_kernel, (count, k_tiles, N), g, y, noise, dv, parts, P * Q, K,
-           0 if noise is None or len(noise) == 1 else P * Q, triton.cdiv(P * Q, count), SLOPE=slope,
+           0 if noise is None or len(noise) == 1 else P * Q, triton.cdiv(P * Q, count), slope,
            ACTIVATION=activation, ACC=accumulator(g.dtype), **tiles)  # fmt: skip
     return dv, parts[0] if count == 1 else add_parts(parts)
 
