@@ -97,11 +97,11 @@ def activation_sums_kernel(G, Y, NOISE, DV, PARTS, pixels, K, noise_step, share,
         place = (n * pixels + pixel)[:, None] * K + k[None, :]
         inside = here[:, None] & (k < K)[None, :]
         y = tl.load(Y + place, mask=inside, other=0.0).to(ACC)
-        dv = tl.load(G + place, mask=inside, other=0.0).to(ACC) * derivative(y, slope.to(ACC), ACTIVATION)
+        dv = tl.load(G + place, mask=inside, other=0.0).to(ACC) * derivative(y, tl.full((), slope, ACC), ACTIVATION)
         tl.store(DV + place, dv.to(DV.dtype.element_ty), mask=inside)
         v = y
         if ACTIVATION == "leaky_relu":
-            v = tl.where(y > 0, y, y / slope.to(ACC))
+            v = tl.where(y > 0, y, y / tl.full((), slope, ACC))
         by_v += tl.sum(dv * v, 0)
         by_one += tl.sum(dv, 0)
         if NOISE is not None:
