@@ -60,7 +60,9 @@ def main() -> int:
 
 def device_of(table: str, args: argparse.Namespace) -> str:
     """Where a table runs."""
-    return args.device or DEVICES[table] if table in DEVICES else "cuda" if table == "tune" else "cpu"
+    if table in DEVICES:
+        return args.device or DEVICES[table]
+    return "cuda" if table == "tune" else "cpu"
 
 
 def _gpu_there() -> bool:

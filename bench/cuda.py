@@ -7,6 +7,7 @@ round by round, so that a change of the clock meets them all alike.
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,8 +75,9 @@ def _replay(function: Callable[[], object]) -> Callable[[], object]:
         return function
 
 
+@functools.cache
 def ceilings() -> dict[str, float]:
-    """What this GPU does at its best, measured: TFLOP/s of a large float16 and TF32 product, GB/s of a copy."""
+    """What this GPU does at its best, measured: TFLOP/s of a large float16 and TF32 product, GB/s of a copy; once in a run."""
     n = 8192
     found = {}
     for name, dtype in (("float16", torch.float16), ("float32", torch.float32)):

@@ -319,15 +319,9 @@ def measure(only: str = "", device: str = "cuda") -> list[Row]:
     return rows
 
 
-@contextlib.contextmanager
-def tf32(device: str) -> Iterator[None]:
+def tf32(device: str) -> contextlib.AbstractContextManager:
     """On a GPU float32 products may take TF32 on both sides."""
-    before = dispatch.float32_matmul_precision()
-    dispatch.set_float32_matmul_precision(before if device == "cpu" else "high")
-    try:
-        yield
-    finally:
-        dispatch.set_float32_matmul_precision(before)
+    return contextlib.nullcontext() if device == "cpu" else dispatch.float32_matmul("high")
 
 
 def check(work: Work, dtype: str) -> None:

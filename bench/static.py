@@ -23,13 +23,13 @@ from pathlib import Path
 import triton
 
 from scratchgan.kernels.gpu import launch
+from scratchgan.kernels.gpu.axis import PROCESSORS
 
 BASELINES = Path(__file__).with_name("results")
 GPU = Path(launch.__file__).parent
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 INSTRUCTIONS = ("HGMMA", "HMMA", "DMMA", "UTMALDG", "UTMASTG", "LDGSTS", "LDL", "STL")
 CAPABILITIES = (90, 80)
-PROCESSORS = 132  # multiprocessors of an H200
 BANDWIDTH, VECTOR, TENSOR = 4.8e12, 67e12, 989e12  # its bytes, float32 FLOPs, dense float16 FLOPs a second
 MAY_GROW = 1.05  # registers and shared memory may exceed the baseline by this factor
 

@@ -41,7 +41,6 @@ class Kernel:
     def __init__(self, reference: Callable, file: str):
         functools.update_wrapper(self, reference)
         self.reference, self.file = reference, file
-        self.has_triton = importlib.util.find_spec(f"scratchgan.kernels.gpu.{self.file}") is not None
         KERNELS[f"{file}.{reference.__name__}"] = self
 
     def __call__(self, *args, **kwargs):
@@ -53,6 +52,11 @@ class Kernel:
             if chosen() == "triton":
                 raise UserError(f"{self.file}.{self.__name__} in Triton: {reason}") from None
             return self.reference(*args, **kwargs)
+
+    @functools.cached_property
+    def has_triton(self) -> bool:
+        """Whether there is a file for it in kernels/gpu."""
+        return importlib.util.find_spec(f"scratchgan.kernels.gpu.{self.file}") is not None
 
     @functools.cached_property
     def triton(self) -> Callable:
@@ -113,6 +117,17 @@ def set_float32_matmul_precision(precision: str) -> None:
     if precision not in ("highest", "high"):
         raise UserError(f"float32 matmul precision is {precision!r}: expected 'highest' or 'high'")
     _float32 = precision
+
+
+@contextlib.contextmanager
+def float32_matmul(precision: str) -> Iterator[None]:
+    """`set_float32_matmul_precision` inside of the block."""
+    before = _float32
+    set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        set_float32_matmul_precision(before)
 
 
 def float32_matmul_precision() -> str:

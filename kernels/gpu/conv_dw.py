@@ -59,6 +59,7 @@ from scratchgan.kernels.gpu.launch import (
     launch,
 )
 from scratchgan.kernels.gpu.memory import demand, demand_alike, empty
+from scratchgan.kernels.means import accumulated
 
 DEFAULTS = {  # by how products are taken
     "half": {"BLOCK_M": 128, "BLOCK_Q": 128, "BLOCK_P": 64, "num_warps": 8, "num_stages": 3},
@@ -267,7 +268,7 @@ def _split(steps: int, programs: int) -> tuple[int, int]:
 
 
 def _workspace(g, splits: int, height: int, width: int):
-    parts = empty(g, (splits, height, width), "float64" if g.dtype.itemsize == 8 else "float32")
+    parts = empty(g, (splits, height, width), accumulated(g.dtype))
     demand(parts)
     return parts
 
@@ -290,7 +291,7 @@ def static_cases() -> dict[str, Case]:
     import ml_dtypes
     import numpy as np
 
-    from scratchgan.kernels.dispatch import set_float32_matmul_precision
+    from scratchgan.kernels.dispatch import float32_matmul
 
     def case(dtype, C, K, size, taps, stride, padding, precision="highest"):
         out = (size + 2 * padding - taps) // stride + 1
@@ -298,11 +299,8 @@ def static_cases() -> dict[str, Case]:
         x, g = np.empty((64, size, size, C), dtype), np.empty((64, out, out, K), dtype)
 
         def call():
-            set_float32_matmul_precision(precision)
-            try:
+            with float32_matmul(precision):
                 conv_dw_nhwc(x, g, geometry)
-            finally:
-                set_float32_matmul_precision("highest")
 
         return Case(call, 2 * g.size * C * taps**2, (x.size + g.size + C * K * taps**2) * g.itemsize)
 

@@ -305,7 +305,7 @@ def static_cases() -> dict[str, Case]:
     import ml_dtypes
     import numpy as np
 
-    from scratchgan.kernels.dispatch import set_float32_matmul_precision
+    from scratchgan.kernels.dispatch import float32_matmul
 
     def case(dtype, C, K, size, taps, stride, padding, activation="linear", precision="highest"):
         out = (size + 2 * padding - taps) // stride + 1
@@ -314,11 +314,8 @@ def static_cases() -> dict[str, Case]:
         bias = None if activation == "linear" else np.empty(C, np.float32)
 
         def call():
-            set_float32_matmul_precision(precision)
-            try:
+            with float32_matmul(precision):
                 conv_dx_fused_nhwc(g, w, geometry, bias, activation, 0.2)
-            finally:
-                set_float32_matmul_precision("highest")
 
         return Case(call, 2 * g.size * w[0].size, (g.size + w.size + 64 * size * size * C) * g.itemsize)
 

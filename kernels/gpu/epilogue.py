@@ -30,6 +30,7 @@ from scratchgan.kernels.gpu.activation import activate
 from scratchgan.kernels.gpu.launch import Case
 from scratchgan.kernels.gpu.memory import LARGEST, demand, demand_alike, empty
 from scratchgan.kernels.gpu.sums import sums
+from scratchgan.kernels.means import accumulated
 
 
 @triton.jit
@@ -143,7 +144,7 @@ class Output:
         (N, P, Q), r, K = (p.x.shape[0], *p.geometry.out), p.epilogue.shuffle, p.K
         self.epilogue = p.epilogue
         self.y = empty(p.x, (N, P * r, Q * r, K // (r * r)))
-        self.parts = empty(p.x, (tiles, 2 * K), wide(p.x.dtype)) if p.epilogue.sums else None
+        self.parts = empty(p.x, (tiles, 2 * K), accumulated(p.x.dtype)) if p.epilogue.sums else None
 
     @property
     def pointers(self) -> tuple:
@@ -165,15 +166,10 @@ class Output:
         return self.y, both[:K], both[K:]
 
 
-def wide(dtype) -> str:
-    """The name of the type in which sums of `dtype` are kept."""
-    return "float64" if dtype.name == "float64" else "float32"
-
-
 def static_case(dtype, N, C, K, size, taps, stride, padding, groups=1, precision="highest", **epilogue):
     """A call for the static report: x (N, size, size, C) and a kernel of taps x taps."""
     import numpy as np
-    from scratchgan.kernels.dispatch import set_float32_matmul_precision
+    from scratchgan.kernels.dispatch import float32_matmul
     from scratchgan.kernels.gpu.conv import conv_fused_nhwc
 
     out = (size + 2 * padding - taps) // stride + 1
@@ -182,11 +178,8 @@ def static_case(dtype, N, C, K, size, taps, stride, padding, groups=1, precision
     w = np.empty((K, taps, taps, C // groups), dtype).transpose(0, 3, 1, 2)
 
     def call():
-        set_float32_matmul_precision(precision)
-        try:
+        with float32_matmul(precision):
             conv_fused_nhwc(x, w, geometry, Epilogue(bias=np.empty(K, np.float32), **epilogue))
-        finally:
-            set_float32_matmul_precision("highest")
 
     results = N * out * out * K
     return Case(call, 2 * results * w[0].size, (x.size + w.size + results) * x.itemsize)

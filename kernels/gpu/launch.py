@@ -30,7 +30,6 @@ from scratchgan.kernels.dispatch import NotCovered
 
 TUNED = Path(__file__).with_name("tuned")  # NAME_OF_THE_GPU.json: {kernel: {key: {constant: value}}}
 
-
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # a b + c in one rounding; said since 3.10 will not assume it
 
 
@@ -134,7 +133,7 @@ def configuration(name: str, key: str, default: dict[str, Any]) -> dict[str, Any
     trial = {constant: value for constant, value in _trial.items() if constant in default}
     if _asked is not None:
         _asked[name, key] = default
-    return {**default, **_tuned(tuned_path()).get(name, {}).get(key, {}), **trial}
+    return {**default, **_tuned(_gpu()).get(name, {}).get(key, {}), **trial}
 
 
 @contextlib.contextmanager
@@ -161,12 +160,17 @@ def asked() -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
 
 def tuned_path() -> Path:
     """Where the configurations that were tuned on the present GPU are kept; none are for a GPU that is not there."""
-    return TUNED / f"{'none' if _noted is not None or dispatch.interpreting() else _gpu_name()}.json"
+    return TUNED / f"{_gpu()}.json"
 
 
 @functools.cache
-def _tuned(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def _tuned(gpu: str) -> dict[str, dict[str, dict[str, Any]]]:
+    path = TUNED / f"{gpu}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _gpu() -> str:
+    return "none" if _noted is not None or dispatch.interpreting() else _gpu_name()
 
 
 @functools.cache

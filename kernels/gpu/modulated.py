@@ -39,6 +39,7 @@ from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.activation import activate
+from scratchgan.kernels.gpu.axis import products
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_precision, launch
 from scratchgan.kernels.gpu.memory import demand, empty
 from scratchgan.kernels.gpu.prepack import krsc
@@ -241,7 +242,7 @@ def _tiles(call: Gather) -> tuple[dict, str]:
 
 def exact(dtype) -> bool:
     """Whether products are of float64, or of float32 to the last digit: far slower, so tiles are small."""
-    return dtype.name == "float64" or (dtype.name == "float32" and dot_precision() == "ieee")
+    return products(dtype) in ("ieee", "double")
 
 
 def add_parts(parts, dtype=None):

@@ -13,7 +13,7 @@ from scratchgan.errors import UserError
 from scratchgan.kernels.bias_act import ACTIVATIONS
 from scratchgan.kernels.conv import Geometry, conv_nhwc
 from scratchgan.kernels.conv_epilogue import Epilogue, conv_fused_nhwc
-from scratchgan.kernels.dispatch import float32_matmul_precision, implementation, set_float32_matmul_precision
+from scratchgan.kernels.dispatch import float32_matmul, implementation
 from scratchgan.kernels.gpu import conv as gpu
 from scratchgan.kernels.gpu import conv_boxes, launch
 from tests.kernels.harness import ON, check, draw, run
@@ -252,12 +252,8 @@ def test_an_infinite_number_reaches_its_windows_alone(on, name):
 @pytest.mark.parametrize("case", [CASES["ResNet, k3"], BOXES["k3"]])
 def test_tf32_where_it_is_allowed(on, case):
     x, w = factors(case, np.float32)
-    before = float32_matmul_precision()
-    set_float32_matmul_precision("high")
-    try:
+    with float32_matmul("high"):
         check(on, conv_nhwc, x, w, geometry=case[0], reduction=terms(case), dtype=np.float16)
-    finally:
-        set_float32_matmul_precision(before)
 
 
 def test_what_is_not_covered_is_said():
