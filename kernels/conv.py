@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 from scratchgan.backend import on_host, parallel, xp
 from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.dispatch import kernel
+from scratchgan.kernels.tiles import narrowed, pixels_at_once, side_by_side, widened
 
 Ints = tuple[int, ...]
 
@@ -128,20 +129,32 @@ def _from_nhwc(a):
 def conv_nhwc(x, w, geometry: Geometry):
     """`conv` of x (N, H, W, C) and w (K, C / groups, R, S): y (N, P, Q, K), contiguous."""
     y = xp(x).empty((x.shape[0], *geometry.out, w.shape[0]), dtype=x.dtype)
-    matrix = _matrix(w, geometry.groups).swapaxes(1, 2)
+    T = _pixels_at_once(x, geometry, w.shape[0])
+    if T > 1:
+        w, geometry = widened(w, geometry, T), side_by_side(geometry, T)
+    matrix, wide = _matrix(w, geometry.groups).swapaxes(1, 2), y.reshape(y.shape[0], *geometry.out, w.shape[0])
 
     def work(part):
         for images, columns in _columns(x, part, geometry):
-            _matmul(columns, matrix, _rows(y[images], geometry.groups))
+            _matmul(columns, matrix, _rows(wide[images], geometry.groups))
 
     _over(x, work)
     return y
 
 
+def _pixels_at_once(x, geometry: Geometry, K: int) -> int:
+    """How many neighbouring pixels of y (N, P, Q, K) are made as one; a device makes each alone."""
+    return pixels_at_once(geometry, x.shape[3], K) if on_host(x) else 1
+
+
 @kernel(file="conv_dx")
 def conv_dx_nhwc(g, w, geometry: Geometry):
     """`conv_dx` of g (N, P, Q, K) and w (K, C / groups, R, S): dx (N, H, W, C), contiguous."""
-    return (_gathered if _gathers(geometry, w.shape) else _scattered)(g, w, geometry)
+    if not _gathers(geometry, w.shape):
+        return _scattered(g, w, geometry)
+    if geometry.stride == (1, 1) and geometry.groups == 1:
+        return conv_nhwc.reference(g, w[:, :, ::-1, ::-1].swapaxes(0, 1), _windows_of_phases(geometry)[0])
+    return _gathered(g, w, geometry)
 
 
 def _gathered(g, w, geometry: Geometry):
@@ -200,6 +213,14 @@ def _scattered(g, w, geometry: Geometry):
 @kernel(file="conv_dw")
 def conv_dw_nhwc(x, g, geometry: Geometry):
     """`conv_dw` of x (N, H, W, C) and g (N, P, Q, K): dw (K, C / groups, R, S)."""
+    T = _pixels_at_once(x, geometry, g.shape[3])
+    if T > 1:
+        wide = g.reshape(*g.shape[:2], g.shape[2] // T, T * g.shape[3])
+        return narrowed(_dw(x, wide, side_by_side(geometry, T)), geometry, T)
+    return _dw(x, g, geometry)
+
+
+def _dw(x, g, geometry: Geometry):
     groups = geometry.groups
     sums = {}  # by first image: threads end in any order, but their sums are added in one
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scratchgan.kernels import conv as kernel
+from scratchgan.kernels import tiles
 from scratchgan.kernels.conv import conv, conv_dw, conv_dx
 from tests.double import DoubleArray, device
 
@@ -115,6 +116,17 @@ def test_both_ways_of_conv_dx_equal_torch(case, widths, monkeypatch):
     x, w, g, settings, (_, expected, _) = arguments(case, layout=channels_last)
     assert_near(conv_dx(g, w, x.shape, *settings), expected, 1e-12)
     assert_near(conv_dx(device(g), device(w), x.shape, *settings).get(), expected, 1e-12)
+
+
+@pytest.mark.parametrize("T", [2, 4, 8])
+@pytest.mark.parametrize("case", ODD + LAYERS, ids=str)
+def test_pixels_side_by_side_equal_torch(case, T, monkeypatch):
+    """Wherever Q is a multiple of T, as multiplications are said to cost nothing."""
+    monkeypatch.setattr(tiles, "COUNTS", (1, T))
+    monkeypatch.setattr(tiles, "MULTIPLY", 0)
+    x, w, g, settings, expected = arguments(case, layout=channels_last)
+    for actual, wanted in zip(triple(x, w, g, settings), expected):
+        assert_near(actual, wanted, 1e-12)
 
 
 @pytest.mark.parametrize("case", ODD, ids=str)
