@@ -267,12 +267,10 @@ def _columns(x, part: slice, geometry: Geometry, rows_first: bool = False) -> It
     """im2col of the images of `part`, a block at a time: which images, and x (N, H, W, C) of these as one
     matrix per group, (groups, n P Q, R S C / groups), or (groups, P, n, Q, R S C / groups) with `rows_first`.
     All blocks are written to the same memory, which stays in the cache and is given its zeros once."""
-    padded = columns = None
+    padding, columns = Padding(geometry), None
     order = (5, 1, 0, 2, 3, 4, 6) if rows_first else (5, 0, 1, 2, 3, 4, 6)
     for images in _blocks(part, x, geometry):
-        if padded is None:
-            padded = _zeros_around(x[images], geometry)
-        windows = _windows(_padded(x[images], padded, geometry), geometry)
+        windows = _windows(padding.around(x[images]), geometry)
         n, P, Q, R, S, groups, channels = windows.shape
         by_group = windows.transpose(order)
         if geometry.out != (1, 1) and geometry.kernel != (1, 1):    # else the columns may be x's own memory
@@ -375,22 +373,23 @@ def _phase(phase: int, first: int, count: int, stride: int, padding: int, size: 
     return slice(start - first, stop - first), slice(begin, begin + stride * (stop - start), stride)
 
 
-def _zeros_around(x, geometry: Geometry):
-    """Memory for `_padded`; x itself where nothing is padded."""
-    if geometry.extent == geometry.inside:
-        return x
-    return xp(x).zeros((x.shape[0], *geometry.extent, x.shape[3]), dtype=x.dtype)
+class Padding:
+    """x of some images between its zeros. All blocks of images use the same memory, which is given its zeros once."""
 
+    def __init__(self, geometry: Geometry):
+        self.extent, self.inside = geometry.extent, geometry.inside
+        self.starts, self.memory = geometry.padding, None
 
-def _padded(x, memory, geometry: Geometry):
-    """What the windows cover of x (N, H, W, C) between its zeros, in `memory`; x's own where nothing is
-    padded."""
-    (top, left), (height, width) = geometry.padding, geometry.inside
-    if geometry.extent == geometry.inside:
-        return x[:, :height, :width]
-    padded = memory[:x.shape[0]]
-    padded[:, top:top + height, left:left + width] = x[:, :height, :width]
-    return padded
+    def around(self, x):
+        """What the windows cover of the padded x (N, H, W, C); x's own memory where nothing is padded."""
+        (top, left), (height, width) = self.starts, self.inside
+        if self.extent == self.inside:
+            return x[:, :height, :width]
+        if self.memory is None:
+            self.memory = xp(x).zeros((x.shape[0], *self.extent, x.shape[3]), dtype=x.dtype)
+        padded = self.memory[:x.shape[0]]
+        padded[:, top:top + height, left:left + width] = x[:, :height, :width]
+        return padded
 
 
 def _windows(padded, geometry: Geometry):

@@ -136,16 +136,31 @@ def activation_sums(g, y, noise, activation: str, slope: float):
     """
     m, dv = xp(g), bias_act_dx(g, y, activation, slope, 1.0)
     v = m.where(y > 0, y, y / slope) if activation == "leaky_relu" and slope else y
-    by_noise = m.zeros_like(y) if noise is None else noise[..., None]
-    return dv, m.stack([_sums(dv, a) for a in (v, by_noise, m.ones_like(y))])
+    by_v, by_one = _sums(dv, v), _sums(dv)
+    by_noise = m.zeros_like(by_one) if noise is None else _weighted(dv, noise)
+    return dv, m.stack([by_v, by_noise, by_one])
 
 
 def _scaled(a, scale):
-    """a (N, H, W, C) times scale (N, C), in a's dtype."""
-    return a if scale is None else (a * scale[:, None, None, :]).astype(a.dtype, copy=False)
+    """a (N, H, W, C) times scale (N, C), in a's dtype. A row of pixels is one vector: few channels alone would make
+    for short loops."""
+    if scale is None:
+        return a
+    n, height, width, channels = a.shape
+    row = xp(a).tile(scale, width)[:, None]
+    return (a.reshape(n, height, width * channels) * row).astype(a.dtype, copy=False).reshape(a.shape)
 
 
+def _sums(a, b=None):
+    """Sums of a b, or of a alone, over pixels, (N, C)."""
+    products = wide(a) if b is None else wide(a) * wide(b)
+    n, height, width, channels = products.shape
+    columns = xp(a).ones(height, products.dtype) @ products.reshape(n, height, width * channels)
+    return columns.reshape(n, width, channels).sum(axis=1)
 
-def _sums(a, b):
-    """Sums of a b over pixels, (N, C)."""
-    return (wide(a) * wide(b)).sum(axis=(1, 2))
+
+def _weighted(a, noise):
+    """Sums of a (N, P, Q, K) times noise (N or 1, P, Q) over pixels, (N, K)."""
+    n, height, width, channels = a.shape
+    noise = wide(noise).reshape(len(noise), 1, height * width)
+    return (noise @ wide(a).reshape(n, height * width, channels))[:, 0]

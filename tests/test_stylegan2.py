@@ -17,6 +17,7 @@ from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans import stylegan2
 from scratchgan.gans.stylegan import r1_penalty, widths
+from scratchgan.ops.modulated import modulated_conv, modulated_conv_up
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -61,10 +62,11 @@ def with_own_weights(x, weight, style, demodulate: bool, up: bool):
 
 
 def modulated(x, weight, style, demodulate: bool, up: bool):
-    """The same with the layer of ours, which scales inputs and outputs."""
-    layer = stylegan2.ModulatedConv2d(weight.shape[1], weight.shape[0], weight.shape[2], 1, up=up)
-    y = layer.modulated(x, weight, style)
-    return y * stylegan2.demodulation(weight, style)[:, :, None, None] if demodulate else y
+    """The same with the ops of ours, which scale inputs and outputs, and the filter behind."""
+    if up:
+        return F.upfirdn2d(modulated_conv_up(x, weight, style, demodulate=demodulate), stylegan2.FILTER, padding=1, gain=4)
+    padding = (weight.shape[2] // 2,) * 2
+    return modulated_conv(x, weight, style, None, None, None, padding=padding, demodulate=demodulate)
 
 
 @pytest.mark.parametrize("kernel, demodulate, up", [(3, True, False), (3, True, True), (1, False, False),

@@ -55,9 +55,9 @@ from scratchgan.data import Spec
 from scratchgan.gans.gan import non_saturating_loss, value
 from scratchgan.gans.sampling import Player, check_limits, constant, evaluating, real, scalars
 from scratchgan.gans.stylegan import BASE, GAIN, SLOPE, Mapping, StyleSampler, levels, r1_penalty, widths
-from scratchgan.nets.equalised import EPSILON, EqualConv2d, EqualLinear, minibatch_std
+from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std
 from scratchgan.nn.parameter import empty_parameter
-from scratchgan.ops.norm import scale_shift
+from scratchgan.ops.modulated import modulated_conv, modulated_conv_up
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -145,63 +145,43 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 # Convolutions
 
-def demodulation(weight: Tensor, style: Tensor) -> Tensor:
-    """1 / sqrt(sum_i,k (s_i w_ijk)^2 + epsilon) for each image and output channel, (N, out), from weight
-    (out, in, *kernel) and style (N, in)."""
-    squares = (weight * weight).sum(dim=(2, 3))
-    return F.rsqrt(F.linear(style * style, squares) + EPSILON)
-
-
 def upsampled(image: Tensor) -> Tensor:
     """Twice the size: zeros between the pixels, filtered."""
     return F.upfirdn2d(image, FILTER, up=2, padding=(2, 1, 2, 1), gain=4)
 
 
-class ModulatedConv2d(EqualConv2d):
-    """A convolution whose weights every image scales by its own style, equation (1): x (N, in, H, W) and w
-    (N, latent) -> (N, out, H, W), or twice that size with `up`.
+class Modulated(EqualConv2d):
+    """The weights of a convolution, and the affine map A from w (N, latent) to the styles (N, in) that scale
+    them for each image, equation (1).
 
-    The scaled weights of the images never exist: their inputs are scaled instead, and one convolution serves
-    all. Its outputs times `demodulation` are those of equation (3). With `up` the convolution is a transposed
-    one of stride 2, and the filter smooths what it made.
+    The scaled weights of the images never exist (`ops/modulated.py`): their inputs are scaled instead, one
+    convolution serves all, and its outputs are scaled by the factors 1 / sqrt(...) of equation (3).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, latent: int, *,
-                 up: bool = False):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, latent: int):
         super().__init__(in_channels, out_channels, kernel_size, bias=False)
-        self.up = up
         self.affine = EqualLinear(latent, in_channels, bias_init=1.0)
-
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.modulated(x, self.scaled_weight(), self.affine(w))
-
-    def demodulated(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, and the factors (N, out) that make it equation (3)'s."""
-        weight, style = self.scaled_weight(), self.affine(w)
-        return self.modulated(x, weight, style), demodulation(weight, style)
-
-    def modulated(self, x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
-        """The convolution with s_i w_ijk."""
-        x = x * style[:, :, None, None]
-        if not self.up:
-            return F.conv2d(x, weight, padding=self.padding)
-        spread = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        return F.upfirdn2d(spread, FILTER, padding=1, gain=4)
 
 
 class StyledConv(nn.Module):
-    """A layer of g: a demodulated convolution, noise of a learned strength, a bias, a leaky rectifier."""
+    """A layer of g: a demodulated convolution, noise of a learned strength, a bias, a leaky rectifier. (N, in,
+    H, W) -> (N, out, H, W), or twice that size with `up`: then the convolution is a transposed one of stride 2,
+    and the filter smooths what it made."""
 
     def __init__(self, in_channels: int, out_channels: int, latent: int, *, up: bool = False):
         super().__init__()
-        self.conv = ModulatedConv2d(in_channels, out_channels, 3, latent, up=up)
+        self.up = up
+        self.conv = Modulated(in_channels, out_channels, 3, latent)
         self.strength = nn.init.zeros_(empty_parameter(()))
         self.bias = nn.init.zeros_(empty_parameter((out_channels,)))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        y, factors = self.conv.demodulated(x, w)
-        y = scale_shift(y, (GAIN * factors)[:, :, None, None], self.strength * noise)
-        return F.leaky_relu(y + self.bias[:, None, None], SLOPE)
+        weight, style = self.conv.scaled_weight(), self.conv.affine(w)
+        if not self.up:
+            return modulated_conv(x, weight, style, noise, self.strength, self.bias, padding=(1, 1),
+                                  slope=SLOPE, gain=GAIN)
+        y = F.upfirdn2d(modulated_conv_up(x, weight, style, gain=GAIN), FILTER, padding=1, gain=4)
+        return F.leaky_relu(y + self.strength * noise + self.bias[:, None, None], SLOPE)
 
 
 class ToRGB(nn.Module):
@@ -209,11 +189,12 @@ class ToRGB(nn.Module):
 
     def __init__(self, channels: int, colours: int, latent: int):
         super().__init__()
-        self.conv = ModulatedConv2d(channels, colours, 1, latent)
+        self.conv = Modulated(channels, colours, 1, latent)
         self.bias = nn.init.zeros_(empty_parameter((colours,)))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.conv(x, w) + self.bias[:, None, None]
+        weight, style = self.conv.scaled_weight(), self.conv.affine(w)
+        return modulated_conv(x, weight, style, None, None, self.bias, padding=(0, 0), demodulate=False)
 
 
 # Networks
