@@ -32,6 +32,7 @@ from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.sampling import Player, Sampler, check_limits, logits, real, scalars
 from scratchgan.nets import mlp
+from scratchgan.ops import adversarial
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -78,17 +79,17 @@ POINTS = {"steps": 15000, "batch_size": 256, "lr": 1e-3, "latent": 2, "g_widths"
 def value(real: Tensor, fake: Tensor) -> Tensor:
     """V(D, G) = mean log sigmoid(real) + mean log(1 - sigmoid(fake)), of logits (N,): the paper's (1). D
     ascends it."""
-    return F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()
+    return -adversarial.minimax_d(real, fake)
 
 
 def saturating_loss(fake: Tensor) -> Tensor:
     """mean log(1 - sigmoid(fake)): the part of V that G can move."""
-    return F.logsigmoid(-fake).mean()
+    return adversarial.minimax_g(fake)
 
 
 def non_saturating_loss(fake: Tensor) -> Tensor:
     """-mean log sigmoid(fake): the same fixed point, but strong gradients where D rejects the samples."""
-    return -F.logsigmoid(fake).mean()
+    return adversarial.non_saturating_g(fake)
 
 
 class GAN(Sampler):

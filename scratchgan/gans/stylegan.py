@@ -47,6 +47,7 @@ from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, ev
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std, pixel_norm
 from scratchgan.nn.module import overwrite
 from scratchgan.nn.parameter import empty_parameter
+from scratchgan.ops import adversarial
 from scratchgan.ops.norm import normalize
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
@@ -103,7 +104,7 @@ def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
     """E[||grad_x D(x)||^2], the norm over all axes of a sample, from logits (N,) of the images `real`, which
     require gradients. Differentiable in D's weights; D's loss holds gamma / 2 of it."""
     slope, = grad(real_logits.sum(), real, create_graph=True)
-    return (slope * slope).sum() / len(real)
+    return adversarial.r1_penalty(slope, gamma=2.0)
 
 
 # Resampling

@@ -39,6 +39,7 @@ from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.sampling import Player, Sampler, check_limits, logits, real, scalars
 from scratchgan.nets import dcgan, mlp
+from scratchgan.ops import adversarial
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -82,12 +83,12 @@ POINTS = {"size": None, "steps": 4000, "batch_size": 256, "clip": 0.03, "latent"
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
     """mean f(G(z)) - mean f(x), of critic values (N,): minus the estimate of K times the Wasserstein
     distance."""
-    return fake.mean() - real.mean()
+    return adversarial.wasserstein_d(real, fake)
 
 
 def generator_loss(fake: Tensor) -> Tensor:
     """-mean f(G(z))."""
-    return -fake.mean()
+    return adversarial.wasserstein_g(fake)
 
 
 def clip(weights: Iterable[Tensor], c: float) -> None:

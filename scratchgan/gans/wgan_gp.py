@@ -29,13 +29,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from scratchgan import functional as F
 from scratchgan import optim
 from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, logits, real, scalars
 from scratchgan.gans.wgan import critic_loss, generator_loss, make_networks
+from scratchgan.ops import adversarial
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -91,8 +91,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     """
     x_hat = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
     slope, = grad(critic(x_hat).sum(), x_hat, create_graph=True)
-    norm = F.norm(slope.reshape(len(slope), -1), dim=1)
-    return ((norm - 1) ** 2).mean()
+    return adversarial.gradient_penalty(slope, weight=1.0)
 
 
 class WGANGP(Sampler):
