@@ -69,8 +69,11 @@ class Kernel:
             return "there is no Triton implementation"
         if not _installed():
             return "Triton is not installed: pip install 'scratchgan[gpu]'"
-        if on_gpu(array) or (on_host(array) and interpreting()):
+        if on_gpu(array):
             return None
+        if on_host(array) and interpreting():
+            of_bits = array.dtype.name == "bfloat16"
+            return "Triton's interpreter multiplies bfloat16's bits as if they were integers" if of_bits else None
         return "the array is in host memory, and TRITON_INTERPRET=1 is not set"
 
 

@@ -20,7 +20,8 @@ def product(a, b):
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     many = m * k * n * (batch[0] if batch else 1) >= WORTH
     if not (on_host(a) and on_host(b) and many and len(batch) <= 1 and a.dtype == b.dtype and a.dtype.kind == "f"):
-        return a @ b
+        out = a @ b
+        return out.astype(a.dtype, copy=False) if a.dtype == b.dtype else out     # of bfloat16 NumPy makes float32
     out = np.empty((*batch, m, n), dtype=a.dtype)
     if batch:
         a, b = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from scratchgan import precision
 from scratchgan.backend import xp
 from scratchgan.inplace import check_unchanged, exposed, writes
+from scratchgan.precision import HALF
 from scratchgan.recording import set_recording
 from scratchgan.tensor import FREED, Leaf, Node, Op, Tensor, alias, cast, rewrapped, sum_to
 
@@ -43,10 +45,12 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
            retain_graph: bool | None) -> dict[Node, Any]:
     """Cotangents of the goals (None: of every leaf), visiting nodes from the newest to the oldest."""
     keep = create_graph if retain_graph is None else retain_graph
+    scale = 1.0 if create_graph else precision.factor()     # of cotangents in float16
     order = _order([n for n, _ in seeds], min(n.id for n in goals) if goals else 0)
     path = set(order) if goals is None else _leading_to(goals, order)
     gs: dict[Node, Any] = {}
     for n, g in seeds:
+        g = g if scale == 1 or n.dtype != HALF else g * scale
         gs[n] = gs[n] + g if n in gs else g
     found = {}
     while order:                                        # popping lets go of nodes, and so of memory, on the way
@@ -57,6 +61,8 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
         op = n.op
         if op is None or (goals is not None and n in goals):
             found[n] = np.asarray(g) if isinstance(g, np.generic) else g
+            if scale != 1 and n.dtype == HALF:
+                found[n] = found[n] / scale
             if op is None or path.isdisjoint(n.parents):
                 continue
         if n.saved is FREED:
@@ -67,6 +73,8 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
         for p, c in zip(n.parents, op.backward(n, g, path, create_graph)):
             if c is None:
                 continue
+            if scale != 1 and p.dtype != n.dtype:
+                c = _rescaled(c, n, p, scale)
             if op.broadcasts:
                 if c.shape != p.shape:
                     c = sum_to(c, shape=p.shape)
@@ -77,6 +85,13 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
             n.saved = FREED
             n.cache = None
     return found
+
+
+def _rescaled(c, behind: Node, before: Node, scale: float):
+    """The cotangent of `before` with the factor of its dtype, from one with the factor of `behind`'s."""
+    if behind.dtype == HALF:
+        return c.astype(before.dtype) / scale
+    return c * scale if before.dtype == HALF else c
 
 
 def _seed(output: Tensor, g, create_graph: bool):

@@ -140,8 +140,8 @@ def _add_train(commands) -> None:
     parser.add_argument("--size", type=_integer, metavar="N", help="edge of the images in pixels")
     parser.add_argument("--seed", type=_integer, metavar="N", help="seed of everything random (default 0)")
     parser.add_argument("--device", metavar="cpu|cuda", help="where to compute (default cpu)")
-    parser.add_argument("--precision", metavar="float32|tf32",
-                        help="of the products of convolutions on a GPU (default float32)")
+    parser.add_argument("--precision", metavar="NAME",
+                        help="of products on a GPU: float32 (default), tf32, float16 or bfloat16; weights stay float32")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (default runs/GAN-DATA-seedN)")
     parser.add_argument("--resume", nargs="?", const="", metavar="FOLDER",
                         help="go on with the run in FOLDER; without it, in --out or the default folder")

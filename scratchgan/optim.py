@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchgan import backend, inplace
+from scratchgan import backend, inplace, precision
 from scratchgan.backend import xp
 from scratchgan.errors import UserError
 from scratchgan.nn.module import Module, as_array, overwrite, zero_grad
@@ -88,7 +88,11 @@ class Optimizer:
             zero_grad(group["params"], set_to_none)
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient; none where `precision.LossScale` does not accept them."""
+        scale = precision.state.scale
+        gradients = (p.grad._array for group in self.param_groups for p in group["params"] if p.grad is not None)
+        if scale is not None and not scale.accepts(gradients):
+            return
         for group in self.param_groups:
             names, rules, pieces = self.averages(group), {}, []
             for p in group["params"]:

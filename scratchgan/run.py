@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchgan import checkpoint, data, gans, report, settings, snapshots, storage
+from scratchgan import checkpoint, data, gans, precision, report, settings, snapshots, storage
 from scratchgan.backend import Streams, module_of, use_streams
 from scratchgan.errors import UserError
 from scratchgan.kernels.dispatch import set_float32_matmul_precision
@@ -39,7 +39,8 @@ LEAST = {"steps": 0, "batch_size": 1, "sample_every": 1, "epochs": 0, "checkpoin
 # Of runs whose config.json is older than the setting: they trained on everything, in float32.
 OLDER = {"held_out": 0.0, "log_every": 50, "eval_every": 0, "eval_metrics": [], "tensorboard": False,
          "precision": "float32"}
-PRECISIONS = {"float32": "highest", "tf32": "high"}     # as `set_float32_matmul_precision` names them
+PRECISIONS = {"float32": "highest", "tf32": "high",      # as `set_float32_matmul_precision` names them
+              "float16": "high", "bfloat16": "high"}    # of what stays float32
 CHUNK = 250     # samples per pass through the generator, to bound the memory
 
 
@@ -134,6 +135,8 @@ class Run:
         set_float32_matmul_precision(PRECISIONS[plan.precision])
         self.dataset = data.load(plan.config.data, size=plan.config.size, seed=plan.seed)
         self.train_data, self.held_out_data = divided(self.dataset, plan.held_out, plan.seed)
+        self.half = precision.half_dtype(plan.precision) if plan.precision.endswith("16") else None
+        self.loss_scale = precision.LossScale() if plan.precision == "float16" else None
         self.streams = use_streams(Streams(plan.seed))
         self.batches = data.Batches(self.train_data, plan.config.batch_size, plan.seed)
         try:
@@ -155,10 +158,19 @@ class Run:
             return self.batches.epoch >= self.plan.epochs
         return self.step >= self.plan.config.steps
 
+    def advance(self) -> dict[str, float]:
+        """One step of the training; returns the GAN's scalars."""
+        with precision.half_products(self.half, self.loss_scale):
+            scalars = self.gan.step(self.batches)
+        self.step += 1
+        return scalars
+
     def save(self) -> None:
         """Write the checkpoint of this step."""
         state = {"parts": {name: part.state_dict() for name, part in self.gan.parts().items()},
                  "streams": self.streams.state_dict(), "batches": self.batches.state_dict()}
+        if self.loss_scale is not None:
+            state["loss_scale"] = self.loss_scale.state_dict()
         checkpoint.save(self.folder / "checkpoint", self.step, state)
 
     def restore(self) -> None:
@@ -168,6 +180,8 @@ class Run:
         checkpoint.restore(self.gan.parts(), saved.state.get("parts"), saved.path)
         checkpoint.restore({"streams": self.streams, "batches": self.batches},
                            {k: saved.state.get(k) for k in ("streams", "batches")}, saved.path)
+        if self.loss_scale is not None and "loss_scale" in saved.state:     # --precision may change with --resume
+            checkpoint.restore({"loss_scale": self.loss_scale}, {"loss_scale": saved.state["loss_scale"]}, saved.path)
         self.step = saved.step
 
     def sample(self, n: int, seed: int, given: np.ndarray | None = None, **how: Any) -> np.ndarray:
@@ -302,7 +316,7 @@ def resume(folder: Path, changes: Mapping[str, Any], config_changes: Mapping[str
 def _evaluable(run: Run) -> Run:
     """`run`, once the metrics that it is to be evaluated with are found to suit it."""
     if run.plan.eval_every:
-        from scratchgan.diagnosis import evaluation     # metrics are many files: only where they are asked for
+        from scratchgan.diagnosis import evaluation  # metrics are many files: only where they are asked for
         evaluation.check(run)
     return run
 

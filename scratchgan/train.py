@@ -45,8 +45,7 @@ def train(run: Run) -> int | None:
         watch, save_timer, plot_timer = Watch(run), Timer(CHECKPOINT_SECONDS), Timer(PLOT_SECONDS)
         while not run.finished and interrupts.received is None:
             watch.before_step()
-            scalars = run.gan.step(run.batches)
-            run.step += 1
+            scalars = run.advance()
             everything = {**scalars, **watch.after_step()}
             check_finite(run.step, everything)
             for alarm in log.append(everything):

@@ -46,7 +46,7 @@ from scratchgan.kernels.bias_act import ACTIVATIONS
 from scratchgan.kernels.dispatch import NotCovered
 from scratchgan.kernels.gpu.activation import activate
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, launch
-from scratchgan.kernels.gpu.memory import demand, empty_like, gapless, in_order, order
+from scratchgan.kernels.gpu.memory import back, demand, empty, in_order, order
 
 Pair = tuple[int, int]
 MOST_TAPS, MOST_PHASES = 256, 16  # beyond these the unrolled kernel takes too long to compile
@@ -139,10 +139,10 @@ def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
         raise NotCovered(f"{taps} taps in {prod(steps)} phases: expected at most {most}")
     if activation not in ACTIVATIONS:
         raise NotCovered(f"activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
-    x = _side_by_side(x)
-    y = empty_like(x, (*x.shape[:2], *size))
+    x, axes = _side_by_side(x)
+    shape, (rows, columns) = (*x.shape[:2], *size), (2, 3)
+    y = back(empty(x, tuple(shape[i] for i in axes)), axes)
     demand(y)
-    axes, (rows, columns) = order(x), (2, 3)
     if axes.index(3) < axes.index(2):  # memory holds the transposed images
         f, (rows, columns) = tuple(zip(*f)), (3, 2)
         up, down, pad, size, steps = up[::-1], down[::-1], pad[::-1], size[::-1], steps[::-1]
@@ -154,12 +154,12 @@ def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
 
 
 def _side_by_side(x):
-    """x without gaps, rows beside columns in the order of its axes."""
-    (x,) = gapless(x)
+    """x without gaps, and its axes in their order in memory, rows beside columns. Strides alone do not tell that
+    order: an axis of size 1 has any."""
     axes = order(x)
-    if abs(axes.index(2) - axes.index(3)) == 1:
-        return x
-    return in_order(x, [0, 2, 3, 1])
+    if abs(axes.index(2) - axes.index(3)) != 1:
+        axes = [0, 2, 3, 1]
+    return in_order(x, axes), axes
 
 
 def _launch(x, y, f, rates: tuple[Pair, Pair, Pair, Pair], x_size: Pair, steps: Pair, images: int, inner: int,

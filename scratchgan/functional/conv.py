@@ -13,6 +13,7 @@ from scratchgan.kernels.windows import Windows
 from scratchgan.ops import conv as ops
 from scratchgan.ops import resample
 from scratchgan.ops.shape import getitem, reshape
+from scratchgan.precision import factors
 
 __all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "unfold"]
 
@@ -118,6 +119,7 @@ def unbatched(y, alone: bool):
 
 
 def _conv(name, axes, x, w, b, stride, padding, dilation, groups):
+    x, w, b = factors(x, w, b)
     x, alone = batched(name, x, axes)
     stride, dilation = per_axis(name, "stride", stride, axes), per_axis(name, "dilation", dilation, axes)
     _check(
@@ -140,6 +142,7 @@ def _conv(name, axes, x, w, b, stride, padding, dilation, groups):
 
 
 def _conv_transpose(name, axes, x, w, b, stride, padding, output_padding, groups, dilation):
+    x, w, b = factors(x, w, b)
     x, alone = batched(name, x, axes)
     stride, dilation = per_axis(name, "stride", stride, axes), per_axis(name, "dilation", dilation, axes)
     padding = per_axis(name, "padding", padding, axes)

@@ -12,6 +12,7 @@ from scratchgan.ops import linalg as ops
 from scratchgan.ops.elementwise import mul
 from scratchgan.ops.reduce import sum
 from scratchgan.ops.shape import getitem, permute, reshape, swap
+from scratchgan.precision import factors
 from scratchgan.tensor import Tensor
 
 __all__ = ["einsum", "linear", "matmul"]
@@ -30,6 +31,7 @@ def matmul(input, other):
         return squeeze(matmul(unsqueeze(input, 0), other), -2 if other.ndim > 1 else 0)
     if other.ndim == 1:
         return squeeze(matmul(input, unsqueeze(other, 1)), -1)
+    input, other = factors(input, other)
     if input.ndim > 2 and other.ndim == 2:  # one large product, not a batch of small ones
         return reshape(ops.matmul(_rows(input), other), shape=(*input.shape[:-1], other.shape[1]))
     return ops.matmul(input, other)
@@ -43,6 +45,7 @@ def _rows(x):
 def linear(input, weight, bias=None):
     """input weight^T + bias over the last axis; weight (m, k) or (k,), bias (m,), () or none."""
     if bias is not None and weight.ndim == 2 and bias.ndim == 1:
+        input, weight, bias = factors(input, weight, bias)
         product = ops.affine(input if input.ndim == 2 else _rows(input), weight, bias)
         return product if input.ndim == 2 else reshape(product, shape=(*input.shape[:-1], weight.shape[0]))
     product = matmul(input, swap(weight) if weight.ndim == 2 else weight)

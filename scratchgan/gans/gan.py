@@ -33,6 +33,7 @@ from scratchgan.errors import UserError
 from scratchgan.gans.sampling import Player, Sampler, check_limits, logits, real, scalars
 from scratchgan.nets import mlp
 from scratchgan.ops import adversarial
+from scratchgan.precision import full
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -79,17 +80,17 @@ POINTS = {"steps": 15000, "batch_size": 256, "lr": 1e-3, "latent": 2, "g_widths"
 def value(real: Tensor, fake: Tensor) -> Tensor:
     """V(D, G) = mean log sigmoid(real) + mean log(1 - sigmoid(fake)), of logits (N,): the paper's (1). D
     ascends it."""
-    return -adversarial.minimax_d(real, fake)
+    return -adversarial.minimax_d(full(real), full(fake))
 
 
 def saturating_loss(fake: Tensor) -> Tensor:
     """mean log(1 - sigmoid(fake)): the part of V that G can move."""
-    return adversarial.minimax_g(fake)
+    return adversarial.minimax_g(full(fake))
 
 
 def non_saturating_loss(fake: Tensor) -> Tensor:
     """-mean log sigmoid(fake): the same fixed point, but strong gradients where D rejects the samples."""
-    return adversarial.non_saturating_g(fake)
+    return adversarial.non_saturating_g(full(fake))
 
 
 class GAN(Sampler):

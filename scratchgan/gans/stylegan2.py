@@ -58,6 +58,7 @@ from scratchgan.gans.stylegan import BASE, GAIN, SLOPE, Mapping, StyleSampler, l
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std
 from scratchgan.nn.parameter import empty_parameter
 from scratchgan.ops.modulated import modulated_conv, modulated_conv_up
+from scratchgan.precision import factors
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -176,7 +177,7 @@ class StyledConv(nn.Module):
         self.bias = nn.init.zeros_(empty_parameter((out_channels,)))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        weight, style = self.conv.scaled_weight(), self.conv.affine(w)
+        x, weight, style, noise = factors(x, self.conv.scaled_weight(), self.conv.affine(w), noise)
         if not self.up:
             return modulated_conv(x, weight, style, noise, self.strength, self.bias, padding=(1, 1),
                                   slope=SLOPE, gain=GAIN)
@@ -193,7 +194,7 @@ class ToRGB(nn.Module):
         self.bias = nn.init.zeros_(empty_parameter((colours,)))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        weight, style = self.conv.scaled_weight(), self.conv.affine(w)
+        x, weight, style = factors(x, self.conv.scaled_weight(), self.conv.affine(w))
         return modulated_conv(x, weight, style, None, None, self.bias, padding=(0, 0), demodulate=False)
 
 

@@ -40,6 +40,7 @@ from scratchgan.errors import UserError
 from scratchgan.gans.sampling import Player, Sampler, check_limits, logits, real, scalars
 from scratchgan.nets import dcgan, mlp
 from scratchgan.ops import adversarial
+from scratchgan.precision import full
 from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 
@@ -83,12 +84,12 @@ POINTS = {"size": None, "steps": 4000, "batch_size": 256, "clip": 0.03, "latent"
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
     """mean f(G(z)) - mean f(x), of critic values (N,): minus the estimate of K times the Wasserstein
     distance."""
-    return adversarial.wasserstein_d(real, fake)
+    return adversarial.wasserstein_d(full(real), full(fake))
 
 
 def generator_loss(fake: Tensor) -> Tensor:
     """-mean f(G(z))."""
-    return adversarial.wasserstein_g(fake)
+    return adversarial.wasserstein_g(full(fake))
 
 
 def clip(weights: Iterable[Tensor], c: float) -> None:

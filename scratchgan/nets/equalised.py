@@ -16,6 +16,7 @@ import math
 from scratchgan import functional as F
 from scratchgan import nn
 from scratchgan.nn.parameter import empty_parameter
+from scratchgan.precision import full
 from scratchgan.tensor import Tensor
 
 EPSILON = 1e-8          # under the roots, as in the papers
@@ -94,6 +95,7 @@ def minibatch_std(x: Tensor, group: int = 4) -> Tensor:
     group i; fewer samples are one group, and what is left over of a batch that `group` does not divide is one
     of its own.
     """
+    x = full(x)
     n, *features = x.shape
     rest = n % group if n > group else 0
     if rest:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -89,3 +90,10 @@ def test_the_environment_s_choice_in_vain_is_one_line(value):
     )
     assert done.returncode == 2
     assert "SCRATCHGAN_IMPL" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_the_interpreter_is_given_no_bfloat16(monkeypatch):
+    monkeypatch.setattr(dispatch, "interpreting", lambda: True)
+    brain = X.astype(ml_dtypes.bfloat16)
+    with implementation("triton"), pytest.raises(UserError, match="bfloat16's bits"):
+        bias_act(brain, B, 1, "relu", 0.0, 1.0)

@@ -65,6 +65,15 @@ def test_any_memory_order(on, order):
 
 
 @pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 3, 1, 5), (2, 3, 4, 1), (1, 1, 4, 4)])
+def test_axes_of_size_1_whose_strides_say_nothing(on, shape, order):
+    """A grey image in channels-last memory has one stride for its channel and its pixels."""
+    size = tuple(2 * n - 1 for n in shape[2:])
+    check(on, upfirdn2d, draw(shape, np.float32, 0, ORDERS[order]), SKEW, (2, 2), (1, 1), (2, 1), size, reduction=15)
+
+
+@pytest.mark.parametrize("on", ON)
 def test_channels_beyond_a_tile(on):
     x = draw((1, 70, 2, 3), np.float32, 0, CHANNELS_LAST)
     check(on, upfirdn2d, x, SKEW, (1, 1), (1, 1), (1, 2), (2, 3), reduction=15)
