@@ -31,8 +31,8 @@ from scratchgan.run import open_run
 
 SEEDS = (0, 1, 2)
 STEPS = {  # of each run
-    "gan": 8000, "cgan": 1000, "lapgan": 500, "dcgan": 1000, "wgan": 700, "wgan_gp": 350, "stylegan": 1500,
-    "stylegan2": 700,
+    "gan": 5000, "cgan": 2900, "lapgan": 450, "dcgan": 2600, "wgan": 1000, "wgan_gp": 650, "stylegan": 2800,
+    "stylegan2": 2300,
 }
 FIGURES = {  # of the table: (metric, figure in evaluation.json), and the column's title
     "fid": ("fid", "fid"), "kid": ("kid", "kid"), "precision": ("precision_recall", "precision"),

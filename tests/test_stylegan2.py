@@ -6,7 +6,6 @@ from math import sqrt
 
 import numpy as np
 import pytest
-import scipy.ndimage
 import torch
 
 import scratchgan
@@ -411,24 +410,3 @@ def test_data_of_other_shapes(shape):
 
 if __name__ == "__main__":
     one_step_at_256_pixels(128)
-
-
-# Blur
-
-def test_blur_is_a_gaussian_that_keeps_means_and_borders():
-    flat = np.full((2, 3, 9, 9), -0.7)
-    np.testing.assert_allclose(stylegan2.blurred(Tensor(flat), 1.3).numpy(), flat, rtol=1e-12)
-    x = np.random.default_rng(0).standard_normal((2, 1, 32, 32))
-    found = stylegan2.blurred(Tensor(x), 1.5).numpy()
-    expected = scipy.ndimage.gaussian_filter(x, 1.5, axes=(2, 3), mode="mirror", radius=5)
-    np.testing.assert_allclose(found, expected, atol=1e-10)
-    assert stylegan2.blurred(Tensor(x[:, :, :8, :8]), 40.0).shape == (2, 1, 8, 8)
-
-
-def test_blur_falls_to_zero_over_its_images(monkeypatch):
-    gan, seen = build(blur=2.0, blur_images=24, batch_size=6), []
-    monkeypatch.setattr(stylegan2, "blurred", lambda images, sigma: seen.append(sigma) or images)
-    for steps in range(7):
-        gan.lazy.steps = steps
-        gan.logits(np.zeros((1, *SPEC.shape), np.float64))
-    assert seen == [2.0, 1.5, 1.0, 0.5, 0.0, 0.0, 0.0]

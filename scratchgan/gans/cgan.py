@@ -57,9 +57,9 @@ class Config:
     data: str = "mnist5k"
     size: int | None = 32                   # edge of images in pixels; None: the data's own
     form: str = "convolutional"             # of both networks: convolutional or mlp
-    steps: int = 2400                       # updates of D and of G
-    batch_size: int = 48
-    lr: float = 4e-4                        # Adam, for both players
+    steps: int = 3000                       # updates of D and of G
+    batch_size: int = 32
+    lr: float = 8e-4                        # Adam, for both players
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 32                        # size of z ~ U(-1, 1) (the paper: 100)
     g_width: int = 24                       # convolutional: channels before G's last layer, doubling towards z

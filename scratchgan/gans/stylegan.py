@@ -22,9 +22,10 @@ Departures. The constant begins at N(0, 1), as in the authors' StyleGAN2, not at
 picture is 0 / 0, and its bias has no gradient. Style mixing draws for each image whether and where, the
 authors' code once for a minibatch. Adam's moments of a layer begin when the layer does, where the authors'
 code forgets all moments at each change of size; the learning rate stays the same for all sizes. Minibatches
-are twice as large for each halving of the pictures, as in the authors' code up to 64 pixels. By default layers below 16 x 16 have no noise: where pictures are as small as a digit, noise of 4 x 4
-could choose the digit in w's place (with it, late samples of one run all had the same shape; the cause is
-not proven). Networks are narrow and runs are short: `Config` says what the paper has.
+are twice as large for each halving of the pictures, as in the authors' code up to 64 pixels. By default layers
+below 8 x 8 have no noise: where pictures are as small as a digit, noise of 4 x 4 could choose the digit in w's
+place. Networks are narrow, runs are short and the learning rate is large (`gans/stylegan2.py` says why): `Config`
+has the paper's in brackets.
 """
 from __future__ import annotations
 
@@ -69,12 +70,12 @@ BASE = 4                                # edge of the smallest pictures
 class Config:
     """Hyperparameters; in brackets those of the paper for 1024 pixels."""
     data: str = "mnist5k"
-    size: int | None = 32                   # edge in pixels, a power of two; None: the data's own [1024]
-    steps: int = 1100                       # updates of D and of G
-    batch_size: int = 32                    # of full size, doubled for each halving [256 for 8 x 8 ... to 32]
-    lr: float = 3e-3                        # Adam, for both players [1e-3 to 3e-3]
+    size: int | None = 16                   # edge in pixels, a power of two; None: the data's own [1024]
+    steps: int = 3500                       # updates of D and of G
+    batch_size: int = 16                    # of full size, doubled for each halving [256 for 8 x 8 ... to 32]
+    lr: float = 2e-2                        # Adam, for both players [1e-3 to 3e-3]; see stylegan2.py
     betas: tuple[float, float] = (0.0, 0.99)
-    r1: float = 1.0                         # gamma [10]
+    r1: float = 3.0                         # gamma [10]
     latent: int = 64                        # size of z, of w and of the mapping network's layers [512]
     mapping_layers: int = 2                 # [8]
     mapping_lr: float = 0.01                # the mapping network's learning rate is this many times lr
@@ -82,10 +83,10 @@ class Config:
     mixing: float = 0.9                     # share of images with styles of two latents
     width: int = 8                          # channels at full size, doubling with each halving ... [16]
     max_width: int = 64                     # ... up to these [512]
-    noise_from: int = 16                    # edge in pixels from which on layers have noise [4]
+    noise_from: int = 8                     # edge in pixels from which on layers have noise [4]
     start: int = 8                          # edge of the first pictures, in pixels
-    stable_images: int = 16_000             # real images shown at one size [600,000] ...
-    fade_images: int = 8000                 # ... and then while the next is faded in [600,000]
+    stable_images: int = 8000               # real images shown at one size [600,000] ...
+    fade_images: int = 4000                 # ... and then while the next is faded in [600,000]
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 100
 

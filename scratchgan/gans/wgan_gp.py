@@ -54,12 +54,12 @@ class Config:
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels: 8, 16, 28, 32, 64 ...; None: the data's own
     steps: int = 1000                       # updates of G
-    batch_size: int = 64                    # m
+    batch_size: int = 32                    # m (the paper: 64)
     n_critic: int = 5                       # updates of D per update of G
     penalty: float = 10.0                   # lambda
-    lr: float = 5e-4                        # alpha, of Adam for both players (the paper: 1e-4)
+    lr: float = 1.5e-3                      # alpha, of Adam for both players (the paper: 1e-4)
     betas: tuple[float, float] = (0.0, 0.9)
-    latent: int = 100                       # size of z ~ N(0, I)
+    latent: int = 32                        # size of z ~ N(0, I)
     g_width: int = 32                       # channels before G's last layer, doubling towards z
     d_width: int = 16                       # channels after D's first layer, doubling towards its output
     ema_decay: float = 0.99                 # of the generator that samples are drawn from

@@ -218,23 +218,9 @@ class Training(Parts):
         loss = config.path * (lengths - self.lazy.length).square().mean()
         self.penalised(self.optimizer_g, config.path_every * loss)
 
-    def seen(self, x):
-        """D of x after a Gaussian blur, whose deviation falls to 0 with the number of real images shown."""
-        config = self.config
-        deviation = config.blur * (1 - self.lazy.steps * config.batch_size / config.blur_images)
-        if deviation > 0:
-            reach = min(math.ceil(3 * deviation), x.shape[3] - 1)
-            bell = torch.exp(-torch.linspace(-reach, reach, 2 * reach + 1, dtype=x.dtype) ** 2 / (2 * deviation**2))
-            bell = bell / bell.sum()
-            x = F.pad(x, [reach] * 4, mode="reflect")
-            planes = x.flatten(0, 1)[:, None]
-            planes = F.conv2d(F.conv2d(planes, bell[None, None, None]), bell[None, None, :, None])
-            x = planes.reshape(*x.shape[:2], *planes.shape[2:])
-        return self.discriminator(x)
-
     def r1_update(self, x) -> None:
         x = x.clone().requires_grad_(True)
-        (slopes,) = torch.autograd.grad(self.seen(x).sum(), x, create_graph=True)
+        (slopes,) = torch.autograd.grad(self.discriminator(x).sum(), x, create_graph=True)
         r1 = slopes.square().sum((1, 2, 3)).mean()
         self.lazy.penalty = r1.item()
         self.penalised(self.optimizer_d, self.config.r1_every * self.config.r1 / 2 * r1)
@@ -246,7 +232,7 @@ class Training(Parts):
         optimizer.step()
 
     def step(self, batches: Iterator[tuple]) -> dict[str, float]:
-        D, (x, _), lazy = self.seen, next(batches), self.lazy
+        D, (x, _), lazy = self.discriminator, next(batches), self.lazy
         lazy.steps += 1
         with torch.no_grad():
             fake = self.made(len(x))
