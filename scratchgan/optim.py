@@ -2,7 +2,8 @@
 
 Parameters are updated in place. The work is cut into pieces of at most `PIECE` elements, so that the dozen
 passes of an update run in the processor's cache, and the pieces are shared out among worker threads. Every
-element is treated alike, so cuts change no bit.
+element is treated alike, so cuts change no bit. On a GPU a group's parameters move into one arena (`arena.py`),
+and one launch updates them all.
 """
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratchgan import backend, inplace, precision
+from scratchgan.arena import Arena, gathered, numbers, suits
 from scratchgan.backend import xp
 from scratchgan.errors import UserError
+from scratchgan.kernels import updates
 from scratchgan.nn.module import Module, as_array, overwrite, zero_grad
 from scratchgan.ops import passes
 from scratchgan.tensor import Tensor
@@ -37,6 +40,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}       # {"step": int, average's name: array}
+        self._arenas: dict[int, dict[str, Arena]] = {}      # by group: of "p", "g" and the averages
         params = [params] if isinstance(params, Tensor) else list(params)
         if not params:
             raise ValueError(f"{type(self).__name__}: params is empty: expected tensors or groups of tensors")
@@ -53,6 +57,10 @@ class Optimizer:
         It reads the gradient g, moves the averages, and leaves in u what is to be added to the parameters; t
         is scratch memory.
         """
+        raise NotImplementedError
+
+    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
+        """Step number `step` on arenas, in one launch: p, the gradient g, and the averages in their order."""
         raise NotImplementedError
 
     def check(self, group: dict[str, Any]) -> None:
@@ -89,22 +97,41 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient; none where `precision.LossScale` does not accept them."""
+        groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
         scale = precision.state.scale
-        gradients = (p.grad._array for group in self.param_groups for p in group["params"] if p.grad is not None)
-        if scale is not None and not scale.accepts(gradients):
+        if scale is not None and not scale.accepts(p.grad._array for _, params in groups for p in params):
             return
-        for group in self.param_groups:
-            names, rules, pieces = self.averages(group), {}, []
-            for p in group["params"]:
-                grad = p.grad
-                if grad is None:
-                    continue
-                step, averages = self._advanced(p, names) if names else (0, [])
-                if step not in rules:
-                    rules[step] = self.rule(group, step)
-                pieces += cut(rules[step], p._array, grad._array, averages)
-                inplace.wrote(p._array)
-            run(pieces, float(group["weight_decay"]), group["maximize"])
+        for number, (group, params) in enumerate(groups):
+            steps = {self.state.get(p, {}).get("step", 0) for p in params}
+            if len(steps) == 1 and suits([p._array for p in params]):
+                self._step_together(number, group, params)
+            else:
+                self._step_in_pieces(group, params)
+
+    def _step_in_pieces(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        names, rules, pieces = self.averages(group), {}, []
+        for p in params:
+            step, averages = self._advanced(p, names) if names else (0, [])
+            if step not in rules:
+                rules[step] = self.rule(group, step)
+            pieces += cut(rules[step], p._array, p.grad._array, averages)
+            inplace.wrote(p._array)
+        run(pieces, float(group["weight_decay"]), group["maximize"])
+
+    def _step_together(self, number: int, group: dict[str, Any], params: list[Tensor]) -> None:
+        names, arenas, step = self.averages(group), self._arenas.setdefault(number, {}), 1
+        for p in params if names else ():
+            step, _ = self._advanced(p, names)
+        arenas["p"] = Arena.of(params, arenas.get("p"))
+        arenas["g"] = gathered([p.grad._array for p in params], arenas.get("g"))
+        for name in names:
+            arrays = [self.state[p][name] for p in params]
+            if name not in arenas or not arenas[name].holds(arrays):        # new, or loaded
+                arenas[name] = Arena(arrays)
+                for p, view in zip(params, arenas[name].views):
+                    self.state[p][name] = view
+        self.together(group, step, arenas["p"].flat, arenas["g"].flat, [arenas[name].flat for name in names])
+        inplace.wrote(arenas["p"].flat)
 
     def _advanced(self, p: Tensor, names: tuple[str, ...]) -> tuple[int, list]:
         """The number of the parameter's next step, and its averages, which begin at zero."""
@@ -199,6 +226,11 @@ class SGD(Optimizer):
     def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] != 0 else ()
 
+    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
+        (b,) = averages or (None,)
+        updates.sgd(p, g, b, numbers(p, step, 1, 1), numbers(p, group["lr"]), zero=False,
+                    **{name: group[name] for name in ("momentum", "dampening", "nesterov", "weight_decay", "maximize")})
+
     def rule(self, group: dict[str, Any], step: int) -> Rule:
         lr, momentum, dampening = (float(group[name]) for name in ("lr", "momentum", "dampening"))
 
@@ -238,6 +270,12 @@ class RMSprop(Optimizer):
     def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
         mean = ("grad_avg",) if group["centered"] else ()
         return ("square_avg", *mean, "momentum_buffer") if group["momentum"] else ("square_avg", *mean)
+
+    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
+        named = dict(zip(self.averages(group), averages))
+        updates.rmsprop(p, g, *(named.get(name) for name in ("square_avg", "grad_avg", "momentum_buffer")),
+                        numbers(p, step, 1, 1), numbers(p, group["lr"]), zero=False,
+                        **{name: group[name] for name in ("alpha", "eps", "momentum", "weight_decay", "maximize")})
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
         lr, alpha, eps, momentum = (float(group[name]) for name in ("lr", "alpha", "eps", "momentum"))
@@ -289,6 +327,13 @@ class Adam(Optimizer):
     def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
         names = ("exp_avg", "exp_avg_sq")
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
+
+    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
+        m, v, *largest = averages
+        beta1, beta2 = group["betas"]
+        clock = numbers(p, step, 1 - beta1**step, (1 - beta2**step) ** 0.5)
+        updates.adam(p, g, m, v, *(largest or (None,)), clock, numbers(p, group["lr"]), beta1=beta1, beta2=beta2, zero=False,
+                     **{name: group[name] for name in ("eps", "weight_decay", "maximize")})
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
         beta1, beta2 = (float(beta) for beta in group["betas"])
@@ -393,6 +438,7 @@ class EMA:
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
         self._weights = list(zip(self.module.parameters(), module.parameters()))
         self._buffers = list(zip(self.module.buffers(), module.buffers()))
+        self._arenas: list[Arena | None] = [None, None]     # of the average, and of the present weights
 
     def update(self) -> None:
         """Let the average follow the module's present weights."""
@@ -404,12 +450,20 @@ class EMA:
             u *= 1 - decay
 
         pieces = []
-        for e, p in self._weights:
-            pieces += cut(rule, e._array, p._array, [e._array])
-            inplace.wrote(e._array)
+        for e, p in self._in_arenas() or ((e._array, p._array) for e, p in self._weights):
+            pieces += cut(rule, e, p, [e])
+            inplace.wrote(e)
         run(pieces)
         for e, b in self._buffers:
             overwrite(e, b._array)
+
+    def _in_arenas(self) -> list[tuple]:
+        """The averages and the weights as one pair of arenas, where that is worth it; else nothing."""
+        averages, weights = [e for e, _ in self._weights], [p._array for _, p in self._weights]
+        if not weights or not suits(weights):
+            return []
+        average, present = self._arenas = Arena.of(averages, self._arenas[0]), gathered(weights, self._arenas[1])
+        return [(average.flat, present.flat)]
 
     def state_dict(self) -> dict[str, Any]:
         """{"updates": how many there were, "module": the averaged module's `state_dict`}."""
