@@ -141,9 +141,10 @@ def show(rows: list[dict]) -> None:
 def save(rows: list[dict]) -> Path:
     """training.csv, training.png and README's table."""
     header, *lines = table(rows)
-    pictures = [np.asarray(Image.open(path_of(name, SEEDS[0]).with_suffix(".png"))) for name in STEPS]
-    width = min(picture.shape[1] for picture in pictures)
-    Image.fromarray(np.concatenate([picture[:, :width] for picture in pictures])).save(timing.RESULTS / "training.png")
+    strips = [Image.open(path_of(name, SEEDS[0]).with_suffix(".png")) for name in STEPS]
+    width = max(strip.width for strip in strips)
+    alike = [strip.resize((width, strip.height * width // strip.width), Image.Resampling.NEAREST) for strip in strips]
+    Image.fromarray(np.concatenate(alike)).save(timing.RESULTS / "training.png")
     text = README.read_text(encoding="utf-8")
     marked = "\n".join([BEGIN, *markdown(header, lines), END])
     README.write_text(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: marked, text, flags=re.DOTALL),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchgan import inplace
 from scratchgan.backend import xp
 from scratchgan.kernels import updates
 from scratchgan.kernels.dispatch import pick
@@ -58,6 +59,7 @@ class Arena:
             return present
         arena = cls(arrays)
         for tensor, view in zip(tensors, arena.views):
+            inplace.wrote(tensor._array)        # what a graph has saved is no longer the tensor's
             tensor._array = view
         return arena
 

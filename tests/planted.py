@@ -48,6 +48,7 @@ ELEMENTWISE, REDUCE, SHAPE = (f"scratchgan/ops/{name}.py" for name in ("elementw
 GAN, WGAN_GP, OPTIM_FILE = "scratchgan/gans/gan.py", "scratchgan/gans/wgan_gp.py", "scratchgan/optim.py"
 ENGINE, OPTIM, STEPS = ("tests/test_engine.py",), ("tests/test_optim.py",), ("tests/test_training_steps.py",)
 FORMULAS = ("tests/test_formulas.py",)
+ARENAS, HALVES = ("tests/kernels/test_arenas.py",), ("tests/test_precision.py",)
 
 ERRORS = [
     # Derivatives of ops
@@ -142,8 +143,8 @@ ERRORS = [
     Error(
         "conv: adjoint in x shifted by the padding's sign",
         "kernels/conv.py",
-        "start = stride * first + phase - padding",
-        "start = stride * first + phase",
+        "begin = stride * start + phase - padding",
+        "begin = stride * start + phase",
         ("tests/test_kernels_conv.py",),
     ),
     Error(
@@ -198,9 +199,9 @@ ERRORS = [
     ),
     Error(
         "gan: D rewarded for taking samples for real",
-        GAN,
-        "F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()",
-        "F.logsigmoid(real).mean() + F.logsigmoid(fake).mean()",
+        "kernels/losses.py",
+        "loss_fake, dfake = logistic(wide(fake))",
+        "loss_fake, dfake = logistic(-wide(fake))",
         FORMULAS,
     ),
     Error(
@@ -208,9 +209,9 @@ ERRORS = [
     ),
     Error(
         "wgan_gp: norm over the batch too",
-        WGAN_GP,
-        "F.norm(slope.reshape(len(slope), -1), dim=1)",
-        "F.norm(slope)",
+        "kernels/gradient_norms.py",
+        "(g * g).sum(axis=tuple(range(1, g.ndim)))",
+        "(g * g).sum()",
         STEPS,
     ),
     Error(
@@ -224,7 +225,11 @@ ERRORS = [
         "wgan_gp: penalty does not train the critic", WGAN_GP, "x_hat, create_graph=True)", "x_hat)", STEPS
     ),
     Error(
-        "wgan_gp: gradients pulled to 0 instead of 1", WGAN_GP, "((norm - 1) ** 2)", "(norm ** 2)", FORMULAS
+        "wgan_gp: gradients pulled to 0 instead of 1",
+        "kernels/gradient_norms.py",
+        "mean(m.square(norm - 1))",
+        "mean(m.square(norm))",
+        FORMULAS,
     ),
     Error(
         "dcgan: slope 0.1 in D",
@@ -237,8 +242,8 @@ ERRORS = [
     Error(
         "adam: no root in the correction of v",
         OPTIM_FILE,
-        "(1 - beta2**step) ** 0.5",
-        "(1 - beta2**step)",
+        "root_correction = (1 - beta2**step) ** 0.5",
+        "root_correction = 1 - beta2**step",
         OPTIM,
     ),
     Error(
@@ -264,6 +269,33 @@ ERRORS = [
         "            pass\n",
         STEPS,
     ),
+    Error(
+        "arena: Adam's corrections exchanged",
+        OPTIM_FILE,
+        "numbers(p, step, 1 - beta1**step, (1 - beta2**step) ** 0.5)",
+        "numbers(p, step, 1 - beta2**step, (1 - beta2**step) ** 0.5)",
+        ARENAS,
+    ),
+    Error("arena: loaded averages not taken over", OPTIM_FILE, "if name not in arenas or not arenas[name].holds(arrays):",
+          "if name not in arenas:", ARENAS),
+    Error("arena: the average of weights follows those of before", OPTIM_FILE, "gathered(weights, self._arenas[1])",
+          "(self._arenas[1] or gathered(weights, None))", ARENAS),
+    # Half precision
+    Error("half precision: gradients leave float16 unscaled", "scratchgan/autograd.py",
+          "return c.astype(before.dtype) / scale", "return c.astype(before.dtype)", HALVES),
+    Error("half precision: gradients enter float16 unscaled", "scratchgan/autograd.py",
+          "return c * scale if before.dtype == HALF else c", "return c", HALVES),
+    Error("half precision: gradients to be differentiated are scaled", "scratchgan/autograd.py",
+          "scale = 1.0 if create_graph else precision.factor()", "scale = precision.factor()", HALVES),
+    Error("half precision: infinite gradients update", "scratchgan/precision.py",
+          "finite = not sum(", "finite = True or not sum(", HALVES),
+    # Convolution's ways
+    Error("conv: neighbouring pixels' kernels not moved", "kernels/tiles.py",
+          "wide[t, ..., right * t:right * t + S] = w", "wide[t, ..., :S] = w", ("tests/test_kernels_conv.py",)),
+    Error("conv: weights' gradient of the first pixel only", "kernels/tiles.py",
+          "for t in range(T))", "for t in range(1))", ("tests/test_kernels_conv.py",)),
+    Error("modulated conv: noise's strength learns twice as fast", "kernels/modulated.py",
+          "return (noise @ wide(a)", "return (2 * noise @ wide(a)", ops("modulated_conv")),
     # Engine
     Error(
         "engine: a second path overwrites the first",

@@ -1,4 +1,4 @@
-"""Whole training steps by Triton's kernels: they report what the same step reports by the references."""
+"""Whole training steps by Triton's kernels: in float64 those of PyTorch, in half precision near them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scratchgan.backend import Streams
 from scratchgan.data import Spec
 from scratchgan.kernels import dispatch
 from scratchgan.precision import LossScale, half_dtype, half_products
+from tests.kernels.harness import ON
+from tests.test_training_steps import CASES, run
 
 SMALL = {"size": 8, "batch_size": 4}
 SETTINGS = {
-    "gan": {"g_widths": (8, 8, 8), "d_widths": (8, 8, 8), "d_dropout": 0.0},
     "dcgan": {"size": 16, "g_width": 4, "d_width": 4},
     "wgan_gp": {"size": 16, "g_width": 4, "d_width": 4, "n_critic": 1},
-    "stylegan": {"width": 4, "max_width": 4, "latent": 4, "mapping_layers": 1, "start": 4},
     "stylegan2": {"g_width": 4, "d_width": 4, "max_width": 4, "latent": 4, "mapping_layers": 1},
 }
 
@@ -31,16 +31,29 @@ def first_step(name: str, device: str, half: str | None = None) -> dict[str, flo
         return gan.step(batches)
 
 
-@pytest.mark.parametrize("on, half", [
-    ("interpreter", None), ("interpreter", "float16"),      # which cannot multiply bfloat16
-    *(pytest.param("cuda", half, marks=pytest.mark.gpu) for half in (None, "float16", "bfloat16")),
-])
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_training_step_is_that_of_the_references(on, name, half, monkeypatch):
-    expected = first_step(name, "cpu")
-    if on == "interpreter":     # host arrays go where those of a GPU would
+@pytest.fixture
+def by_triton(request, monkeypatch) -> str:
+    """The device of a test on "interpreter", where host arrays go where those of a GPU would, or "cuda"."""
+    if request.param == "interpreter":
         monkeypatch.setattr(dispatch, "on_gpu", lambda array: True)
-    found = first_step(name, "cpu" if on == "interpreter" else "cuda", half)
+    return "cpu" if request.param == "interpreter" else "cuda"
+
+
+@pytest.mark.parametrize("by_triton", ON, indirect=True)
+@pytest.mark.parametrize("case", ["dcgan, 8 pixels", "wgan_gp, images", "srgan, as in the paper", "stylegan2, 8 pixels"])
+def test_a_step_equals_pytorchs_in_float64(by_triton, case):
+    run(*CASES[case], device=by_triton, steps=1)
+
+
+@pytest.mark.parametrize("by_triton, half", [
+    ("interpreter", "float16"),  # which cannot multiply bfloat16
+    *(pytest.param("cuda", half, marks=pytest.mark.gpu) for half in (None, "float16", "bfloat16")),
+], indirect=["by_triton"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_training_step_is_near_that_of_the_references(by_triton, name, half):
+    found = first_step(name, by_triton, half)
+    with dispatch.implementation("ref"):
+        expected = first_step(name, "cpu")
     digits = {None: 1e-3, "float16": 0.03, "bfloat16": 0.1}[half]
     assert found.keys() == expected.keys()
     for key in expected:
