@@ -11,6 +11,7 @@ to training.csv, to one picture of all GANs' samples, and between the marks in R
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import statistics
@@ -74,7 +75,7 @@ def make(name: str, seed: int) -> str:
         scratchgan(*train, "--out", str(run))
         seconds = time.perf_counter() - begin
         scratchgan(*evaluate)
-        evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+        evaluation = {**json.loads((run / "evaluation.json").read_text(encoding="utf-8")), "samples": f"runs/{run.name}"}
         alarms = [json.loads(line) for line in (run / "alarms.jsonl").read_text(encoding="utf-8").splitlines()]
         strip(run, path_of(name, seed).with_suffix(".png"))
     shown = [" ".join(["scratchgan", *words]).replace(str(run), f"runs/{run.name}") for words in (train, evaluate)]
@@ -108,7 +109,7 @@ def figures_of(document: dict) -> dict[str, tuple[float, float]]:
 def table(rows: list[dict]) -> list[list[str]]:
     """Lines of cells: a title, one line a GAN, one for real data in the samples' place."""
     names = [name for name in STEPS if any(row["gan"] == name for row in rows)]
-    lines, floors = [["GAN", "steps", "minutes", *FIGURES]], {column: [] for column in FIGURES}
+    lines, floors = [["GAN", "steps", "seeds", "minutes", *FIGURES]], {column: [] for column in FIGURES}
     for name in names:
         own = [row for row in rows if row["gan"] == name]
         by_seed = [figures_of(row) for row in own]
@@ -118,8 +119,8 @@ def table(rows: list[dict]) -> list[list[str]]:
             floors[column] += [f[column][1] for f in by_seed if column in f and f[column][1] is not None]
             cells.append(spread(values))
         minutes = statistics.mean(row["training_seconds"] for row in own) / 60
-        lines.append([name, str(own[0]["evaluation"]["step"]), f"{minutes:.1f}", *cells])
-    lines.append(["real data", "", "", *(spread(values[:1]) for values in floors.values())])
+        lines.append([name, str(own[0]["evaluation"]["step"]), str(len(own)), f"{minutes:.1f}", *cells])
+    lines.append(["real data", "", "", "", *(spread(values[:1]) for values in floors.values())])
     return lines
 
 
@@ -128,7 +129,10 @@ def spread(values: list[float]) -> str:
     if not values:
         return ""
     mean, deviation = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{mean:.3g} ± {deviation:.1g}" if deviation else f"{mean:.3g}"
+    if not deviation:
+        return f"{mean:.0f}" if abs(mean) >= 100 else f"{mean:.3g}"
+    decimals = max(0, -math.floor(math.log10(deviation)))
+    return f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
 
 
 def show(rows: list[dict]) -> None:
