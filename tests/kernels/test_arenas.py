@@ -92,10 +92,8 @@ def test_a_parameter_without_gradient_stays_and_falls_behind(on, name):
 @pytest.mark.parametrize("name", ["rmsprop, centered, momentum", "adam"])
 def test_loaded_state_and_new_memory_are_taken_over(on, name):
     module, optimizer = train(on, name, range(2))
-    other = network(on)
+    other, fresh = train(on, name, range(7, 8))  # which has arenas already
     other.load_state_dict(module.state_dict())
-    kind, settings = OPTIMIZERS[name]
-    fresh = kind(other.parameters(), **settings)
     fresh.load_state_dict(optimizer.state_dict())
     for p in other.parameters():  # the arrays are others than those of an arena made before
         p.data = p._array.copy()
