@@ -1,7 +1,7 @@
 """What each GAN reaches on the 5,000 digits: figures of `scratchgan evaluate` after trainings of five minutes.
 
 Every run is `scratchgan train GAN --data mnist5k --steps N --seed S` on one thread, two side by side, with N of
-`STEPS`, which keeps it below five minutes on the machine named in the results; then `scratchgan evaluate`. Both
+`STEPS`, which is about five minutes on the machine named in the results; then `scratchgan evaluate`. Both
 commands, the seconds of the training and the figures are written to results/training/GAN-seedS.json, a strip of
 samples beside it; runs whose file is there are not made again, so a stopped bench goes on where it was (remove
 a file to make its run anew). The table has means over the seeds, with their standard deviation, and is written
