@@ -129,7 +129,7 @@ def _from_nhwc(a):
 def conv_nhwc(x, w, geometry: Geometry):
     """`conv` of x (N, H, W, C) and w (K, C / groups, R, S): y (N, P, Q, K), contiguous."""
     y = xp(x).empty((x.shape[0], *geometry.out, w.shape[0]), dtype=x.dtype)
-    T = _pixels_at_once(x, geometry, w.shape[0])
+    T = pixels_at_once(x, geometry, w.shape[0])
     if T > 1:
         w, geometry = widened(w, geometry, T), side_by_side(geometry, T)
     matrix, wide = _matrix(w, geometry.groups).swapaxes(1, 2), y.reshape(y.shape[0], *geometry.out, w.shape[0])
@@ -140,11 +140,6 @@ def conv_nhwc(x, w, geometry: Geometry):
 
     _over(x, work)
     return y
-
-
-def _pixels_at_once(x, geometry: Geometry, K: int) -> int:
-    """How many neighbouring pixels of y (N, P, Q, K) are made as one; a device makes each alone."""
-    return pixels_at_once(geometry, x.shape[3], K) if on_host(x) else 1
 
 
 @kernel(file="conv_dx")
@@ -213,7 +208,7 @@ def _scattered(g, w, geometry: Geometry):
 @kernel(file="conv_dw")
 def conv_dw_nhwc(x, g, geometry: Geometry):
     """`conv_dw` of x (N, H, W, C) and g (N, P, Q, K): dw (K, C / groups, R, S)."""
-    T = _pixels_at_once(x, geometry, g.shape[3])
+    T = pixels_at_once(x, geometry, g.shape[3])
     if T > 1:
         wide = g.reshape(*g.shape[:2], g.shape[2] // T, T * g.shape[3])
         return narrowed(_dw(x, wide, side_by_side(geometry, T)), geometry, T)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scratchgan.backend import xp
+from scratchgan.backend import on_host, xp
 
 if TYPE_CHECKING:
     from scratchgan.kernels.conv import Geometry
@@ -25,10 +25,10 @@ NUMBER, RUN, MULTIPLY, NARROWEST = 0.35, 10.0, 0.033, 16
 COUNTS = (1, 2, 4, 8)
 
 
-def pixels_at_once(geometry: Geometry, C: int, K: int) -> int:
-    """The T that is likely to take the least time for C channels of x and K of y."""
-    R, S = geometry.kernel
-    if geometry.groups > 1 or geometry.dilation[1] > 1 or (R, S) == (1, 1):
+def pixels_at_once(x, geometry: Geometry, K: int) -> int:
+    """The T that is likely to take the least time for x (N, H, W, C) and y (N, P, Q, K); 1 on a device."""
+    (R, S), C = geometry.kernel, x.shape[3]
+    if not on_host(x) or geometry.groups > 1 or geometry.dilation[1] > 1 or (R, S) == (1, 1):
         return 1
 
     def time(T: int) -> float:

@@ -6,7 +6,6 @@ the arrays of tensors into one piece of memory, of which each becomes a view; th
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,29 +22,25 @@ UNIT = 16           # numbers: to a multiple of so many an arena is filled up, f
 
 def suits(arrays: Sequence[Any]) -> bool:
     """Whether these are floating-point arrays of one dtype whose updates are Triton's."""
-    return len({a.dtype for a in arrays}) == 1 and arrays[0].dtype.kind == "f" and pick(updates.adam, arrays[0]) == "triton"
+    return pick(updates.adam, arrays[0]) == "triton" and arrays[0].dtype.kind == "f" and len({a.dtype for a in arrays}) == 1
 
 
 class Arena:
     """Views of `flat` in the shapes of some arrays, one after the other; what is left over is 0."""
 
     def __init__(self, arrays: Sequence[Any]):
-        m, self.shapes = xp(arrays[0]), [a.shape for a in arrays]
         size = sum(a.size for a in arrays)
-        self.flat = m.zeros(-(-size // UNIT) * UNIT, dtype=arrays[0].dtype)
+        self.flat = xp(arrays[0]).zeros(-(-size // UNIT) * UNIT, dtype=arrays[0].dtype)
         self.views, start = [], 0
-        for shape in self.shapes:
-            stop = start + math.prod(shape)
-            self.views.append(self.flat[start:stop].reshape(shape))
-            start = stop
+        for a in arrays:
+            self.views.append(self.flat[start:start + a.size].reshape(a.shape))
+            start += a.size
         self.gather(arrays)
 
     def gather(self, arrays: Sequence[Any]) -> None:
         """Copy arrays of these shapes here."""
-        m = xp(self.flat)
-        numbers = [a.reshape(-1) for a in arrays]
-        total = sum(a.size for a in numbers)
-        m.concatenate(numbers, out=self.flat[:total])
+        size = sum(a.size for a in arrays)
+        xp(self.flat).concatenate([a.reshape(-1) for a in arrays], out=self.flat[:size])
 
     def holds(self, arrays: Sequence[Any]) -> bool:
         """Whether `arrays` are these views themselves."""
@@ -66,7 +61,7 @@ class Arena:
 
 def gathered(arrays: Sequence[Any], present: Arena | None) -> Arena:
     """An arena with copies of `arrays`: `present` where it has their shapes."""
-    if present is None or present.shapes != [a.shape for a in arrays]:
+    if present is None or [v.shape for v in present.views] != [a.shape for a in arrays]:
         return Arena(arrays)
     present.gather(arrays)
     return present

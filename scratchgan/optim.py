@@ -102,11 +102,14 @@ class Optimizer:
         if scale is not None and not scale.accepts(p.grad._array for _, params in groups for p in params):
             return
         for number, (group, params) in enumerate(groups):
-            steps = {self.state.get(p, {}).get("step", 0) for p in params}
-            if len(steps) == 1 and suits([p._array for p in params]):
+            if params and suits([p._array for p in params]) and self._in_step(params):
                 self._step_together(number, group, params)
             else:
                 self._step_in_pieces(group, params)
+
+    def _in_step(self, params: list[Tensor]) -> bool:
+        """Whether all have been updated equally often."""
+        return len({self.state.get(p, {}).get("step", 0) for p in params}) == 1
 
     def _step_in_pieces(self, group: dict[str, Any], params: list[Tensor]) -> None:
         names, rules, pieces = self.averages(group), {}, []
@@ -229,7 +232,7 @@ class SGD(Optimizer):
     def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
         (b,) = averages or (None,)
         updates.sgd(p, g, b, numbers(p, step, 1, 1), numbers(p, group["lr"]), zero=False,
-                    **{name: group[name] for name in ("momentum", "dampening", "nesterov", "weight_decay", "maximize")})
+                    **named(group, "momentum", "dampening", "nesterov", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
         lr, momentum, dampening = (float(group[name]) for name in ("lr", "momentum", "dampening"))
@@ -272,10 +275,10 @@ class RMSprop(Optimizer):
         return ("square_avg", *mean, "momentum_buffer") if group["momentum"] else ("square_avg", *mean)
 
     def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
-        named = dict(zip(self.averages(group), averages))
-        updates.rmsprop(p, g, *(named.get(name) for name in ("square_avg", "grad_avg", "momentum_buffer")),
+        arenas = dict(zip(self.averages(group), averages))
+        updates.rmsprop(p, g, *(arenas.get(name) for name in ("square_avg", "grad_avg", "momentum_buffer")),
                         numbers(p, step, 1, 1), numbers(p, group["lr"]), zero=False,
-                        **{name: group[name] for name in ("alpha", "eps", "momentum", "weight_decay", "maximize")})
+                        **named(group, "alpha", "eps", "momentum", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
         lr, alpha, eps, momentum = (float(group[name]) for name in ("lr", "alpha", "eps", "momentum"))
@@ -333,7 +336,7 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         clock = numbers(p, step, 1 - beta1**step, (1 - beta2**step) ** 0.5)
         updates.adam(p, g, m, v, *(largest or (None,)), clock, numbers(p, group["lr"]), beta1=beta1, beta2=beta2, zero=False,
-                     **{name: group[name] for name in ("eps", "weight_decay", "maximize")})
+                     **named(group, "eps", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
         beta1, beta2 = (float(beta) for beta in group["betas"])
@@ -354,6 +357,11 @@ class Adam(Optimizer):
             u /= t
 
         return rule
+
+
+def named(group: dict[str, Any], *names: str) -> dict[str, Any]:
+    """These settings of a group, as keywords."""
+    return {name: group[name] for name in names}
 
 
 def average(mean, g, weight: float, scratch) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from scratchgan.backend import xp
 from scratchgan.errors import UserError
+from scratchgan.kernels import updates
 from scratchgan.tensor import Tensor, cast
 
 HALF = np.dtype(np.float16)
@@ -37,7 +37,7 @@ class LossScale:
 
     def accepts(self, gradients: Iterable[Any]) -> bool:
         """Whether all numbers of these arrays are finite; S follows."""
-        finite = not sum((~xp(g).isfinite(g)).sum() for g in gradients)
+        finite = not sum(updates.nonfinite(g) for g in gradients)
         self.steps = self.steps + 1 if finite else 0
         if not finite:
             self.factor = max(SMALLEST, self.factor / 2)

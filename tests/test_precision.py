@@ -2,6 +2,8 @@
 second order; loss scales; runs."""
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,7 @@ def small_gradients(scale):
 
 
 def test_gradients_below_the_range_of_float16_arrive_when_they_are_scaled():
-    lost, found, expected = small_gradients(None), small_gradients(LossScale(2.0**20)), None
+    lost, found = small_gradients(None), small_gradients(LossScale(2.0**20))
     x, w, v = (scratchgan.tensor(draw(6, 6, seed=i), requires_grad=True) for i in range(3))
     (F.linear(F.relu(F.linear(x, w)), v) * 1e-9).sum().backward()
     expected = [t.grad.numpy() for t in (x, w, v)]
@@ -150,7 +152,7 @@ def test_a_failure_inside_leaves_no_trace():
 def test_bfloat16_is_a_dtype_or_says_what_is_missing(monkeypatch):
     assert precision.half_dtype("bfloat16").name == "bfloat16"
     assert precision.half_dtype("float16") == HALF
-    monkeypatch.setitem(__import__("sys").modules, "ml_dtypes", None)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(UserError, match="ml_dtypes"):
         precision.half_dtype("bfloat16")
 

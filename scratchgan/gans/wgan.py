@@ -60,7 +60,7 @@ class Config:
     steps: int = 1200                       # updates of G
     batch_size: int = 32                    # m (the paper: 64)
     n_critic: int = 5                       # updates of the critic per update of G
-    clip: float = 0.03                      # c (the paper: 0.01, which takes twice as long here)
+    clip: float = 0.03                      # c (the paper: 0.01)
     lr: float = 1e-3                        # alpha, of RMSProp for both players (the paper: 5e-5)
     latent: int = 32                        # size of z ~ N(0, I)
     g_width: int = 32                       # channels before G's last layer, doubling towards z

@@ -11,7 +11,6 @@ from scratchgan.backend import to_host, xp
 from scratchgan.kernels import dispatch
 from scratchgan.precision import HALF, LossScale, half_products
 from scratchgan.tensor import Tensor
-from tests.kernels.harness import ON
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, {"lr": 0.1}),
@@ -24,19 +23,12 @@ OPTIMIZERS = {
 }
 
 
-@pytest.fixture(params=ON)
-def on(request, monkeypatch):
-    if request.param == "interpreter":  # host arrays go where those of a GPU would
-        monkeypatch.setattr(dispatch, "on_gpu", lambda array: True)
-    return request.param
-
-
-def network(on: str | None) -> nn.Module:
+def network(device: str) -> nn.Module:
     rng = np.random.default_rng(0)
     layers = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 1, bias=False))
     for p in layers.parameters():
         p._array[...] = rng.standard_normal(p.shape)
-    return layers.to("cuda") if on == "cuda" else layers
+    return layers.to(device)
 
 
 def give_gradients(module: nn.Module, step: int, without: int | None = None) -> None:
@@ -46,9 +38,9 @@ def give_gradients(module: nn.Module, step: int, without: int | None = None) -> 
         p.grad = None if i == without else Tensor(xp(p._array).asarray(g))
 
 
-def train(on: str | None, name: str, steps: range, optimizer=None, module=None, without=None):
+def train(device: str, name: str, steps: range, optimizer=None, module=None, without=None):
     kind, settings = OPTIMIZERS[name]
-    module = network(on) if module is None else module
+    module = network(device) if module is None else module
     optimizer = kind(module.parameters(), **settings) if optimizer is None else optimizer
     for step in steps:
         give_gradients(module, step, without)
@@ -58,7 +50,7 @@ def train(on: str | None, name: str, steps: range, optimizer=None, module=None, 
 
 def references(name: str, steps: range, **given):
     with dispatch.implementation("ref"):
-        return train(None, name, steps, **given)
+        return train("cpu", name, steps, **given)
 
 
 def assert_alike(found, expected) -> None:
@@ -72,36 +64,36 @@ def assert_alike(found, expected) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_one_launch_is_many(on, name):
-    found = train(on, name, range(3))
+def test_one_launch_is_many(by_triton, name):
+    found = train(by_triton, name, range(3))
     assert_alike(found, references(name, range(3)))
     assert found[1]._arenas[0]["p"].holds([p._array for p in found[0].parameters()])
 
 
 @pytest.mark.parametrize("name", ["momentum", "adam"])
-def test_a_parameter_without_gradient_stays_and_falls_behind(on, name):
+def test_a_parameter_without_gradient_stays_and_falls_behind(by_triton, name):
     """Then the steps differ, and each parameter has its own again."""
-    found = train(on, name, range(2), without=1)
+    found = train(by_triton, name, range(2), without=1)
     expected = references(name, range(2), without=1)
     for begin in (2, 3):
-        found = train(on, name, range(begin, begin + 1), found[1], found[0])
+        found = train(by_triton, name, range(begin, begin + 1), found[1], found[0])
         expected = references(name, range(begin, begin + 1), optimizer=expected[1], module=expected[0])
         assert_alike(found, expected)
 
 
 @pytest.mark.parametrize("name", ["rmsprop, centered, momentum", "adam"])
-def test_loaded_state_and_new_memory_are_taken_over(on, name):
-    module, optimizer = train(on, name, range(2))
-    other, fresh = train(on, name, range(7, 8))  # which has arenas already
+def test_loaded_state_and_new_memory_are_taken_over(by_triton, name):
+    module, optimizer = train(by_triton, name, range(2))
+    other, fresh = train(by_triton, name, range(7, 8))  # which has arenas already
     other.load_state_dict(module.state_dict())
     fresh.load_state_dict(optimizer.state_dict())
     for p in other.parameters():  # the arrays are others than those of an arena made before
         p.data = p._array.copy()
-    assert_alike(train(on, name, range(2, 4), fresh, other), references(name, range(4)))
+    assert_alike(train(by_triton, name, range(2, 4), fresh, other), references(name, range(4)))
 
 
-def test_an_average_of_weights_follows_in_one_launch(on):
-    module, expected = network(on), network(None)
+def test_an_average_of_weights_follows_in_one_launch(by_triton):
+    module, expected = network(by_triton), network("cpu")
     ema = optim.EMA(module, 0.9, warmup=True)
     with dispatch.implementation("ref"):
         reference = optim.EMA(expected, 0.9, warmup=True)
@@ -117,8 +109,8 @@ def test_an_average_of_weights_follows_in_one_launch(on):
     assert ema._arenas[0].holds([e._array for e in ema.module.parameters()])
 
 
-def test_infinite_gradients_are_seen_before_anything_moves(on):
-    module, optimizer = train(on, "adam", range(1))
+def test_infinite_gradients_are_seen_before_anything_moves(by_triton):
+    module, optimizer = train(by_triton, "adam", range(1))
     before = [to_host(p._array).copy() for p in module.parameters()]
     give_gradients(module, 1)
     list(module.parameters())[2].grad._array[0] = np.inf

@@ -10,7 +10,6 @@ from scratchgan.backend import Streams
 from scratchgan.data import Spec
 from scratchgan.kernels import dispatch
 from scratchgan.precision import LossScale, half_dtype, half_products
-from tests.kernels.harness import ON
 from tests.test_training_steps import CASES, run
 
 SMALL = {"size": 8, "batch_size": 4}
@@ -31,15 +30,6 @@ def first_step(name: str, device: str, half: str | None = None) -> dict[str, flo
         return gan.step(batches)
 
 
-@pytest.fixture
-def by_triton(request, monkeypatch) -> str:
-    """The device of a test on "interpreter", where host arrays go where those of a GPU would, or "cuda"."""
-    if request.param == "interpreter":
-        monkeypatch.setattr(dispatch, "on_gpu", lambda array: True)
-    return "cpu" if request.param == "interpreter" else "cuda"
-
-
-@pytest.mark.parametrize("by_triton", ON, indirect=True)
 @pytest.mark.parametrize("case", ["dcgan, 8 pixels", "wgan_gp, images", "srgan, as in the paper", "stylegan2, 8 pixels"])
 def test_a_step_equals_pytorchs_in_float64(by_triton, case):
     run(*CASES[case], device=by_triton, steps=1)
