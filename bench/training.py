@@ -1,11 +1,14 @@
-"""What each GAN reaches on the 5,000 digits: figures of `scratchgan evaluate` after trainings of five minutes.
+"""What each GAN reaches in five minutes on one thread: figures of `scratchgan evaluate`.
 
-Every run is `scratchgan train GAN --data mnist5k --steps N --seed S` on one thread, two side by side, with N of
-`STEPS`, which is about five minutes on the machine named in the results; then `scratchgan evaluate`. Both
-commands, the seconds of the training and the figures are written to results/training/GAN-seedS.json, a strip of
-samples beside it; runs whose file is there are not made again, so a stopped bench goes on where it was (remove
-a file to make its run anew). The table has means over the seeds, with their standard deviation, and is written
-to training.csv, to one picture of all GANs' samples, and between the marks in README.md.
+Every run is `scratchgan train GAN --data DATA --steps N --seed S`, with settings where `TABLES` names some, on
+one thread, two side by side; N is about five minutes on the machine named in the results; then `scratchgan
+evaluate`. Both commands, the seconds of the training and the figures are written to
+results/training/RUN-seedS.json, a strip of samples beside it; runs whose file is there are not made again, so a
+stopped bench goes on where it was (remove a file to make its run anew). A table has means over the seeds, with
+their standard deviation, and is written to a CSV file, to one picture of all its samples, and between its marks
+in README.md. There is one for the 5,000 digits, and one that asks on colour photographs what the pyramid of
+LAPGAN is worth: the sliced Wasserstein distance to the patches trained on, beside that of a DCGAN after equal
+time.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,67 +32,135 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench import timing
-from scratchgan import gans, report
+from scratchgan import report
 from scratchgan.run import open_run
 
 SEEDS = (0, 1, 2)
-STEPS = {  # of each run
-    "gan": 5000, "cgan": 2900, "lapgan": 450, "dcgan": 2600, "wgan": 1000, "wgan_gp": 650, "stylegan": 2800,
-    "stylegan2": 2300,
-}
-FIGURES = {  # of the table: (metric, figure in evaluation.json), and the column's title
-    "fid": ("fid", "fid"), "kid": ("kid", "kid"), "precision": ("precision_recall", "precision"),
-    "recall": ("precision_recall", "recall"), "coverage": ("density_coverage", "coverage"),
-    "copies": ("memorisation", "copy_rate"), "asked class": ("asked_class", "asked_class"),
+
+
+@dataclass(frozen=True)
+class Training:
+    """One row of a table: a GAN, how many steps it takes, and what differs from its settings."""
+
+    title: str
+    gan: str
+    steps: int
+    settings: tuple[str, ...] = ()
+    asks: bool = False  # whether samples are asked for by class
+
+
+@dataclass(frozen=True)
+class Table:
+    """Trainings on the same data, and the columns: (metric, figure in evaluation.json) by title."""
+
+    trainings: tuple[Training, ...]
+    columns: dict[str, tuple[str, str]]
+
+
+TABLES = {  # by data
+    "mnist5k": Table(
+        (
+            Training("gan", "gan", 6500),
+            Training("cgan", "cgan", 2500, asks=True),
+            Training("lapgan", "lapgan", 530),
+            Training("lapgan by class", "lapgan", 530, ("class_conditional=true",), asks=True),
+            Training("dcgan", "dcgan", 2500),
+            Training("wgan", "wgan", 780),
+            Training("wgan_gp", "wgan_gp", 560),
+            Training("stylegan", "stylegan", 2400),
+            Training("stylegan2", "stylegan2", 1850),
+        ),
+        {
+            "fid": ("fid", "fid"), "kid": ("kid", "kid"), "precision": ("precision_recall", "precision"),
+            "recall": ("precision_recall", "recall"), "coverage": ("density_coverage", "coverage"),
+            "copies": ("memorisation", "copy_rate"), "asked class": ("asked_class", "asked_class"),
+        },
+    ),
+    "photographs": Table(
+        (Training("lapgan", "lapgan", 410), Training("dcgan", "dcgan", 2500)),
+        {"sliced Wasserstein": ("swd", "swd"), "copies": ("memorisation", "copy_rate")},
+    ),
 }
 SIDE_BY_SIDE = 2
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "SCRATCHGAN_NUM_THREADS": "1"}
 FOLDER = timing.RESULTS / "training"
 README = timing.RESULTS.parent.parent / "README.md"
-BEGIN, END = "<!-- training: written by python -m bench training -->", "<!-- end of training -->"
 
 
-def measure(only: str = "") -> list[dict]:
-    """The results of every run of the GANs whose name contains `only`, made where they are not there."""
-    wanted = [(name, seed) for seed in SEEDS for name in STEPS if only in name]
-    missing = [run for run in wanted if not path_of(*run).exists()]
+@dataclass(frozen=True)
+class Run:
+    """A training of a table from one seed."""
+
+    data: str
+    training: Training
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.training.title.replace(' ', '-')}-{self.data}-seed{self.seed}"
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / f"{self.name}.json"
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those of the table's columns; that of the asked class only where one is asked for."""
+        wanted = {metric for metric, _ in TABLES[self.data].columns.values()}
+        return sorted(wanted - (set() if self.training.asks else {"asked_class"}))
+
+    def result(self) -> dict:
+        return json.loads(self.path.read_text(encoding="utf-8"))
+
+
+def runs(only: str = "") -> Iterator[Run]:
+    """Of every table, seed by seed, those whose name contains `only`."""
+    for seed in SEEDS:
+        for data, table in TABLES.items():
+            yield from (run for t in table.trainings if only in (run := Run(data, t, seed)).name)
+
+
+def measure(only: str = "") -> list[Run]:
+    """The runs whose name contains `only`, made where they are not there."""
+    wanted = list(runs(only))
+    missing = [run for run in wanted if not run.path.exists()]
     FOLDER.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool, tqdm(total=len(missing), unit="run") as bar:
-        for done in pool.map(lambda run: make(*run), missing):
+        for done in pool.map(make, missing):
             bar.set_postfix_str(done)
             bar.update()
-    return [json.loads(path_of(*run).read_text(encoding="utf-8")) for run in wanted]
+    return wanted
 
 
-def path_of(name: str, seed: int) -> Path:
-    return FOLDER / f"{name}-seed{seed}.json"
-
-
-def make(name: str, seed: int) -> str:
+def make(run: Run) -> str:
     """Train, evaluate and write down one run; returns its name."""
-    asks = gans.get(name).conditioned_on == "labels"
-    metrics = {metric for metric, _ in FIGURES.values() if metric != "asked_class" or asks}
+    training = run.training
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, f"{name}-mnist5k-seed{seed}")
-        train = ["train", name, "--data", "mnist5k", "--steps", str(STEPS[name]), "--seed", str(seed)]
-        evaluate = ["evaluate", str(run), "--metrics", ",".join(sorted(metrics))]
+        out = Path(folder, run.name)
+        settings = [word for pair in training.settings for word in ("--set", pair)]
+        train = ["train", training.gan, "--data", run.data, "--steps", str(training.steps), "--seed",
+                 str(run.seed), *settings]
+        evaluate = ["evaluate", str(out), "--metrics", ",".join(run.metrics)]
         begin = time.perf_counter()
-        scratchgan(*train, "--out", str(run))
+        scratchgan(*train, "--out", str(out))
         seconds = time.perf_counter() - begin
         scratchgan(*evaluate)
-        evaluation = {**json.loads((run / "evaluation.json").read_text(encoding="utf-8")), "samples": f"runs/{run.name}"}
-        alarms = [json.loads(line) for line in (run / "alarms.jsonl").read_text(encoding="utf-8").splitlines()]
-        strip(run, path_of(name, seed).with_suffix(".png"))
-    shown = [" ".join(["scratchgan", *words]).replace(str(run), f"runs/{run.name}") for words in (train, evaluate)]
-    document = {"gan": name, "seed": seed, "commands": shown, "training_seconds": round(seconds, 1),
-                "alarms": alarms, "environment": {**timing.environment(), "threads": "1"}, "evaluation": evaluation}
-    path_of(name, seed).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return f"{name}, seed {seed}"
+        evaluation = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+        alarms = [json.loads(line) for line in (out / "alarms.jsonl").read_text(encoding="utf-8").splitlines()]
+        strip(out, run.path.with_suffix(".png"))
+    shown = [" ".join(["scratchgan", *words]).replace(str(out), f"runs/{out.name}") for words in (train, evaluate)]
+    document = {
+        "gan": training.gan, "seed": run.seed, "commands": shown, "training_seconds": round(seconds, 1),
+        "alarms": alarms, "environment": {**timing.environment(), "threads": "1"},
+        "evaluation": {**evaluation, "samples": f"runs/{out.name}"},
+    }
+    run.path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return run.name
 
 
 def scratchgan(*words: str) -> None:
     """Run a command on one thread. Raises RuntimeError with what it said on stderr where it fails."""
-    done = subprocess.run([sys.executable, "-m", "scratchgan.cli", *words], env={**os.environ, **ONE_THREAD},
+    done = subprocess.run([sys.executable, "-m", "scratchgan.cli", *words], check=False, env={**os.environ, **ONE_THREAD},
                           capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"scratchgan {' '.join(words)}: {done.stderr.strip()}")
@@ -95,33 +168,35 @@ def scratchgan(*words: str) -> None:
 
 def strip(folder: Path, out: Path, count: int = 20) -> None:
     """A row of samples of the run."""
-    Image.fromarray(report.image_grid(open_run(folder).sample(count, 0), columns=count).squeeze()).save(out)
+    grid = report.image_grid(open_run(folder).sample(count, 0), columns=count)
+    Image.fromarray(grid.squeeze()).save(out)
 
 
-# The table
+# The tables
 
-def figures_of(document: dict) -> dict[str, tuple[float, float]]:
+def figures_of(result: dict, columns: dict[str, tuple[str, str]]) -> dict[str, tuple[float, float]]:
     """(value, floor) by column."""
-    found = {(f["metric"], f["figure"]): f for f in document["evaluation"]["figures"] if f["class"] is None}
-    return {column: (found[key]["value"], found[key]["floor"]) for column, key in FIGURES.items() if key in found}
+    found = {(f["metric"], f["figure"]): f for f in result["evaluation"]["figures"] if f["class"] is None}
+    return {title: (found[key]["value"], found[key]["floor"]) for title, key in columns.items() if key in found}
 
 
-def table(rows: list[dict]) -> list[list[str]]:
-    """Lines of cells: a title, one line a GAN, one for real data in the samples' place."""
-    names = [name for name in STEPS if any(row["gan"] == name for row in rows)]
-    lines, floors = [["GAN", "steps", "seeds", "minutes", *FIGURES]], {column: [] for column in FIGURES}
-    for name in names:
-        own = [row for row in rows if row["gan"] == name]
-        by_seed = [figures_of(row) for row in own]
-        cells = []
-        for column in FIGURES:
-            values = [figures[column][0] for figures in by_seed if column in figures]
-            floors[column] += [f[column][1] for f in by_seed if column in f and f[column][1] is not None]
-            cells.append(spread(values))
-        minutes = statistics.mean(row["training_seconds"] for row in own) / 60
-        lines.append([name, str(own[0]["evaluation"]["step"]), str(len(own)), f"{minutes:.1f}", *cells])
-    lines.append(["real data", "", "", "", *(spread(values[:1]) for values in floors.values())])
-    return lines
+def lines_of(data: str, rows: list[Run]) -> list[list[str]]:
+    """A table as cells: titles, one line a training, one for real data in the samples' place."""
+    columns, floors = TABLES[data].columns, {}
+    lines = [["GAN", "steps", "seeds", "minutes", *columns]]
+    for training in TABLES[data].trainings:
+        results = [run.result() for run in rows if (run.data, run.training) == (data, training)]
+        if not results:
+            continue
+        by_seed = [figures_of(result, columns) for result in results]
+        for figures in by_seed:
+            for title, (_, floor) in figures.items():
+                floors.setdefault(title, floor)
+        minutes = statistics.mean(result["training_seconds"] for result in results) / 60
+        lines.append([training.title, str(results[0]["evaluation"]["step"]), str(len(results)), f"{minutes:.1f}",
+                      *(spread([f[title][0] for f in by_seed if title in f]) for title in columns)])
+    real = [floors.get(title) for title in columns]
+    return [*lines, ["real data", "", "", "", *("" if floor is None else spread([floor]) for floor in real)]]
 
 
 def spread(values: list[float]) -> str:
@@ -135,25 +210,41 @@ def spread(values: list[float]) -> str:
     return f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
 
 
-def show(rows: list[dict]) -> None:
-    lines = table(rows)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)))
+def show(rows: list[Run]) -> None:
+    for data in dict.fromkeys(run.data for run in rows):
+        lines = lines_of(data, rows)
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        print(f"\n{data}")
+        for line in lines:
+            print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)))
 
 
-def save(rows: list[dict]) -> Path:
-    """training.csv, training.png and README's table."""
-    header, *lines = table(rows)
-    strips = [Image.open(path_of(name, SEEDS[0]).with_suffix(".png")) for name in STEPS]
+def save(rows: list[Run]) -> Path:
+    """training_DATA.csv, training_DATA.png and README's tables."""
+    for data in TABLES:
+        picture(data)
+        header, *lines = lines_of(data, rows)
+        into_readme(data, header, lines)
+        path = timing.save(f"training_{data}", header, lines)
+    return path.parent
+
+
+def picture(data: str) -> None:
+    """The first seed's strips of samples, one below the other."""
+    paths = [Run(data, training, SEEDS[0]).path.with_suffix(".png") for training in TABLES[data].trainings]
+    strips = [Image.open(path) for path in paths]
     width = max(strip.width for strip in strips)
     alike = [strip.resize((width, strip.height * width // strip.width), Image.Resampling.NEAREST) for strip in strips]
-    Image.fromarray(np.concatenate(alike)).save(timing.RESULTS / "training.png")
+    Image.fromarray(np.concatenate(alike)).save(timing.RESULTS / f"training_{data}.png")
+
+
+def into_readme(data: str, header: list[str], lines: list[list[str]]) -> None:
+    """Write the table between its marks."""
+    begin, end = f"<!-- {data}: written by python -m bench training -->", f"<!-- end of {data} -->"
+    marked = "\n".join([begin, *markdown(header, lines), end])
     text = README.read_text(encoding="utf-8")
-    marked = "\n".join([BEGIN, *markdown(header, lines), END])
-    README.write_text(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: marked, text, flags=re.DOTALL),
+    README.write_text(re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: marked, text, flags=re.DOTALL),
                       encoding="utf-8")
-    return timing.save("training", header, lines)
 
 
 def markdown(header: list[str], lines: list[list[str]]) -> list[str]:

@@ -29,6 +29,7 @@ KERNELS: dict[str, Kernel] = {}  # by "file.function"
 
 _choice: str | None = None  # None until it is first asked for
 _float32 = "highest"
+_capturable = False
 
 
 class NotCovered(Exception):
@@ -136,6 +137,22 @@ def float32_matmul(precision: str) -> Iterator[None]:
 def float32_matmul_precision() -> str:
     """'highest' or 'high'; see `set_float32_matmul_precision`."""
     return _float32
+
+
+@contextlib.contextmanager
+def capturable() -> Iterator[None]:
+    """Inside of the block work on a device does without libraries that refuse to be captured into a CUDA graph."""
+    global _capturable
+    before, _capturable = _capturable, True
+    try:
+        yield
+    finally:
+        _capturable = before
+
+
+def must_be_capturable() -> bool:
+    """Whether a `capturable` block is being run."""
+    return _capturable
 
 
 def interpreting() -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratchgan.backend import on_host, parallel
+from scratchgan.backend import on_gpu, on_host, parallel
+from scratchgan.kernels.conv import Geometry, conv_nhwc
+from scratchgan.kernels.dispatch import must_be_capturable
 
 WORTH = 1 << 22  # multiplications from which on handing over (some 60 us) pays
 UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own tiles
@@ -16,6 +18,8 @@ UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own
 
 def product(a, b):
     """a @ b for arrays of at least two axes; the axes before the last two broadcast."""
+    if must_be_capturable() and on_gpu(a):
+        return _by_convolution(a, b)
     m, k, n = *a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     many = m * k * n * (batch[0] if batch else 1) >= WORTH
@@ -31,6 +35,19 @@ def product(a, b):
     else:
         _by_units(n, lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]))
     return out
+
+
+def _by_convolution(a, b):
+    """a @ b of matrices with kernels of our own, since CuPy refuses to call cuBLAS while a CUDA graph is
+    captured: rows of a are pictures of one pixel, columns of b kernels of 1 x 1. NotImplementedError for a batch
+    of matrices.
+    """
+    if a.ndim != 2 or b.ndim != 2:
+        raise NotImplementedError(f"products of shapes {a.shape} and {b.shape} in a CUDA graph")
+    one = (1, 1)
+    geometry = Geometry(one, one, one, one, (0, 0), one, groups=1)
+    y = conv_nhwc(a[:, None, None], b.T[:, :, None, None], geometry)
+    return y.reshape(a.shape[0], b.shape[1])
 
 
 def _by_units(count: int, work) -> None:

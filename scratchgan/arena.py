@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from scratchgan import inplace
 from scratchgan.backend import xp
 from scratchgan.kernels import updates
@@ -65,8 +63,3 @@ def gathered(arrays: Sequence[Any], present: Arena | None) -> Arena:
         return Arena(arrays)
     present.gather(arrays)
     return present
-
-
-def numbers(like, *values: float):
-    """A small array of float64 beside `like`."""
-    return xp(like).asarray(np.array(values, dtype=np.float64))

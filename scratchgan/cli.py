@@ -22,8 +22,8 @@ checkpoint/.
 A checkpoint is written at the start, every --checkpoint-every steps, once a minute and at the end, also after
 Ctrl-C and SIGTERM, which let the current step finish. --resume goes on from the last checkpoint to the same
 bits as a run that was never interrupted. It keeps the run's own settings: --steps, --epochs, --sample-every,
---checkpoint-every, --log-every, --eval-every, --eval-metrics, --tensorboard, --device and --precision may be
-given anew, others only with the value that the run has. A NaN or infinite loss ends the training with exit
+--checkpoint-every, --log-every, --eval-every, --eval-metrics, --tensorboard, --device, --precision and
+--graph may be given anew, others only with the value that the run has. A NaN or infinite loss ends the training with exit
 status 1, the last checkpoint intact.
 
 Every --log-every steps metrics.jsonl gets, besides losses, D's logits of examples, of held-out ones and of
@@ -142,6 +142,8 @@ def _add_train(commands) -> None:
     parser.add_argument("--device", metavar="cpu|cuda", help="where to compute (default cpu)")
     parser.add_argument("--precision", metavar="NAME",
                         help="of products on a GPU: float32 (default), tf32, float16 or bfloat16; weights stay float32")
+    parser.add_argument("--graph", action=argparse.BooleanOptionalAction, default=None,
+                        help="run steps on a GPU as CUDA graphs (default: where that works)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="run folder (default runs/GAN-DATA-seedN)")
     parser.add_argument("--resume", nargs="?", const="", metavar="FOLDER",
                         help="go on with the run in FOLDER; without it, in --out or the default folder")

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratchgan import backend, inplace, precision
-from scratchgan.arena import Arena, gathered, numbers, suits
+from scratchgan.arena import Arena, gathered, suits
 from scratchgan.backend import xp
 from scratchgan.errors import UserError
 from scratchgan.kernels import updates
 from scratchgan.nn.module import Module, as_array, overwrite, zero_grad
 from scratchgan.ops import passes
+from scratchgan.tape import fed, only_eager
 from scratchgan.tensor import Tensor
 
 PIECE = 1 << 16             # elements: a piece's arrays stay in the cache, and a thread is busy for a while
@@ -59,9 +60,14 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
-        """Step number `step` on arenas, in one launch: p, the gradient g, and the averages in their order."""
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
+        """A step on arenas, in one launch: p, the gradient g, the averages in their order; `clock` and `lr` as
+        arrays."""
         raise NotImplementedError
+
+    def clock(self, group: dict[str, Any], step: int) -> tuple[float, float, float]:
+        """Of step number `step` what `kernels.updates` wants to know: the number and Adam's corrections."""
+        return step, 1, 1
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise a ValueError for settings out of range."""
@@ -99,10 +105,14 @@ class Optimizer:
         """Update every parameter that has a gradient; none where `precision.LossScale` does not accept them."""
         groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
         scale = precision.state.scale
+        if scale is not None:
+            only_eager("float16 looks for infinite gradients before each update")
         if scale is not None and not scale.accepts(p.grad._array for _, params in groups for p in params):
             return
         for number, (group, params) in enumerate(groups):
-            if params and suits([p._array for p in params]) and self._in_step(params):
+            if not params:
+                continue
+            if suits([p._array for p in params]) and self._in_step(params):
                 self._step_together(number, group, params)
             else:
                 self._step_in_pieces(group, params)
@@ -112,9 +122,11 @@ class Optimizer:
         return len({self.state.get(p, {}).get("step", 0) for p in params}) == 1
 
     def _step_in_pieces(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        only_eager("parameters are updated one by one")
         names, rules, pieces = self.averages(group), {}, []
         for p in params:
-            step, averages = self._advanced(p, names) if names else (0, [])
+            averages = self._averages_of(p, names)
+            step = self._count([p], names)
             if step not in rules:
                 rules[step] = self.rule(group, step)
             pieces += cut(rules[step], p._array, p.grad._array, averages)
@@ -122,9 +134,9 @@ class Optimizer:
         run(pieces, float(group["weight_decay"]), group["maximize"])
 
     def _step_together(self, number: int, group: dict[str, Any], params: list[Tensor]) -> None:
-        names, arenas, step = self.averages(group), self._arenas.setdefault(number, {}), 1
-        for p in params if names else ():
-            step, _ = self._advanced(p, names)
+        names, arenas = self.averages(group), self._arenas.setdefault(number, {})
+        for p in params:
+            self._averages_of(p, names)
         arenas["p"] = Arena.of(params, arenas.get("p"))
         arenas["g"] = gathered([p.grad._array for p in params], arenas.get("g"))
         for name in names:
@@ -133,19 +145,28 @@ class Optimizer:
                 arenas[name] = Arena(arrays)
                 for p, view in zip(params, arenas[name].views):
                     self.state[p][name] = view
-        self.together(group, step, arenas["p"].flat, arenas["g"].flat, [arenas[name].flat for name in names])
-        inplace.wrote(arenas["p"].flat)
+        p = arenas["p"].flat
+        clock = fed(lambda: self.clock(group, self._count(params, names)), p, np.float64)
+        lr = fed(lambda: (group["lr"],), p, np.float64)
+        self.together(group, clock, lr, p, arenas["g"].flat, [arenas[name].flat for name in names])
+        inplace.wrote(p)
 
-    def _advanced(self, p: Tensor, names: tuple[str, ...]) -> tuple[int, list]:
-        """The number of the parameter's next step, and its averages, which begin at zero."""
-        state = self.state.get(p)
-        if state is None:
-            state = self.state[p] = {"step": 0}
+    def _averages_of(self, p: Tensor, names: tuple[str, ...]) -> list:
+        """The parameter's averages, which begin at zero."""
+        if not names:
+            return []
+        state = self.state.setdefault(p, {"step": 0})
         for name in names:
             if name not in state:
                 state[name] = xp(p._array).zeros_like(p._array)
-        state["step"] += 1
-        return state["step"], [state[name] for name in names]
+        return [state[name] for name in names]
+
+    def _count(self, params: list[Tensor], names: tuple[str, ...]) -> int:
+        """Count the coming step of parameters that had equally many; returns its number, 1 where no averages
+        remember."""
+        for p in params if names else ():
+            self.state[p]["step"] += 1
+        return self.state[params[0]]["step"] if names else 1
 
     # State
 
@@ -229,9 +250,9 @@ class SGD(Optimizer):
     def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] != 0 else ()
 
-    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
         (b,) = averages or (None,)
-        updates.sgd(p, g, b, numbers(p, step, 1, 1), numbers(p, group["lr"]), zero=False,
+        updates.sgd(p, g, b, clock, lr, zero=False,
                     **named(group, "momentum", "dampening", "nesterov", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
@@ -274,10 +295,10 @@ class RMSprop(Optimizer):
         mean = ("grad_avg",) if group["centered"] else ()
         return ("square_avg", *mean, "momentum_buffer") if group["momentum"] else ("square_avg", *mean)
 
-    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
         arenas = dict(zip(self.averages(group), averages))
         updates.rmsprop(p, g, *(arenas.get(name) for name in ("square_avg", "grad_avg", "momentum_buffer")),
-                        numbers(p, step, 1, 1), numbers(p, group["lr"]), zero=False,
+                        clock, lr, zero=False,
                         **named(group, "alpha", "eps", "momentum", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
@@ -331,11 +352,14 @@ class Adam(Optimizer):
         names = ("exp_avg", "exp_avg_sq")
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
-    def together(self, group: dict[str, Any], step: int, p, g, averages: list) -> None:
+    def clock(self, group: dict[str, Any], step: int) -> tuple[float, float, float]:
+        beta1, beta2 = group["betas"]
+        return step, 1 - beta1**step, (1 - beta2**step) ** 0.5
+
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
         m, v, *largest = averages
         beta1, beta2 = group["betas"]
-        clock = numbers(p, step, 1 - beta1**step, (1 - beta2**step) ** 0.5)
-        updates.adam(p, g, m, v, *(largest or (None,)), clock, numbers(p, group["lr"]), beta1=beta1, beta2=beta2, zero=False,
+        updates.adam(p, g, m, v, *(largest or (None,)), clock, lr, beta1=beta1, beta2=beta2, zero=False,
                      **named(group, "eps", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
@@ -450,20 +474,25 @@ class EMA:
 
     def update(self) -> None:
         """Let the average follow the module's present weights."""
-        self.updates += 1
-        decay = min(self.decay, self.updates / (self.updates + 9)) if self.warmup else self.decay
+        pairs = self._in_arenas() or [(e._array, p._array) for e, p in self._weights]
+        weight = fed(self._next_weight, pairs[0][0], np.float64) if pairs else self._next_weight()
 
         def rule(p, u, t, e):
             xp(p).subtract(p, e, out=u)
-            u *= 1 - decay
+            u *= weight.astype(u.dtype)
 
         pieces = []
-        for e, p in self._in_arenas() or ((e._array, p._array) for e, p in self._weights):
+        for e, p in pairs:
             pieces += cut(rule, e, p, [e])
             inplace.wrote(e)
         run(pieces)
         for e, b in self._buffers:
             overwrite(e, b._array)
+
+    def _next_weight(self) -> np.ndarray:
+        """What the present weights count for in the coming update, 1 - decay."""
+        self.updates += 1
+        return np.asarray(1 - (min(self.decay, self.updates / (self.updates + 9)) if self.warmup else self.decay))
 
     def _in_arenas(self) -> list[tuple]:
         """The averages and the weights as one pair of arenas, where that is worth it; else nothing."""

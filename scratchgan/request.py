@@ -11,7 +11,7 @@ from scratchgan.run import Plan, absolute_data, read_plan
 
 CONFIG_OPTIONS = ("data", "steps", "batch_size", "lr", "size", "sample_every")     # settings of every GAN
 FREE = ("steps", "sample_every")                    # of those, what a resumed run may change
-FREE_OF_PLAN = ("device", "precision", "checkpoint_every", "log_every", "eval_every", "eval_metrics", "tensorboard")
+FREE_OF_PLAN = ("device", "precision", "graph", "checkpoint_every", "log_every", "eval_every", "eval_metrics", "tensorboard")
 PLAN_OPTIONS = ("seed", "held_out", *FREE_OF_PLAN)
 DEFAULTS = {"seed": 0, "device": "cpu", "checkpoint_every": 0}      # of those that Plan has no default for
 

@@ -28,6 +28,7 @@ import numpy as np
 from scratchgan import checkpoint, data, gans, precision, report, settings, snapshots, storage
 from scratchgan.backend import Streams, module_of, use_streams
 from scratchgan.errors import UserError
+from scratchgan.graph import StepGraphs
 from scratchgan.kernels.dispatch import set_float32_matmul_precision
 
 MAX_COUNT = 10**9
@@ -38,7 +39,7 @@ LEAST = {"steps": 0, "batch_size": 1, "sample_every": 1, "epochs": 0, "checkpoin
          "eval_every": 0}
 # Of runs whose config.json is older than the setting: they trained on everything, in float32.
 OLDER = {"held_out": 0.0, "log_every": 50, "eval_every": 0, "eval_metrics": [], "tensorboard": False,
-         "precision": "float32"}
+         "precision": "float32", "graph": None}
 PRECISIONS = {"float32": "highest", "tf32": "high",      # as `set_float32_matmul_precision` names them
               "float16": "high", "bfloat16": "high"}    # of what stays float32
 CHUNK = 250     # samples per pass through the generator, to bound the memory
@@ -53,7 +54,7 @@ class Plan:
     share `held_out` of the data takes no part in the training. Every `log_every` steps the training is
     diagnosed, every `eval_every` steps `eval_metrics` are computed, or the usual ones of the data where none
     are named (0: never). `tensorboard` writes event files too. `precision`, of the products of convolutions
-    on a GPU, is one of PRECISIONS.
+    on a GPU, is one of PRECISIONS. `graph`: whether steps on a GPU are CUDA graphs, None where that works.
     """
 
     gan: str
@@ -68,6 +69,7 @@ class Plan:
     eval_metrics: tuple[str, ...] = ()
     tensorboard: bool = False
     precision: str = "float32"
+    graph: bool | None = None
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -84,6 +86,8 @@ class Plan:
             raise UserError(f"precision={self.precision!r}: expected one of {', '.join(PRECISIONS)}")
         if self.precision != "float32" and self.device == "cpu":
             raise UserError(f"precision={self.precision} is a GPU's: expected --device cuda beside it")
+        if self.graph and self.device == "cpu":
+            raise UserError("--graph is a GPU's: expected --device cuda beside it")
 
     def to_json(self) -> bytes:
         """The bytes of config.json."""
@@ -145,6 +149,8 @@ class Run:
             raise
         except (ValueError, MemoryError) as error:
             raise UserError(f"{plan.gan} cannot be built with these settings: {error}") from error
+        wanted = plan.graph is not False and plan.device != "cpu"
+        self.graphs = StepGraphs(self.gan) if wanted else None
         if self.gan.conditioned_on == "images":
             unseen = self.held_out_data or self.train_data
             count = min(SHOWN, len(unseen))
@@ -161,7 +167,7 @@ class Run:
     def advance(self) -> dict[str, float]:
         """One step of the training; returns the GAN's scalars."""
         with precision.half_products(self.half, self.loss_scale):
-            scalars = self.gan.step(self.batches)
+            scalars = (self.graphs or self.gan).step(self.batches)
         self.step += 1
         return scalars
 

@@ -50,6 +50,8 @@ def train(run: Run) -> int | None:
             check_finite(run.step, everything)
             for alarm in log.append(everything):
                 progress.tell(alarm)
+            if run.graphs is not None and (news := run.graphs.news()):
+                progress.tell(news)
             progress.update(run.step, scalars)
             if picture_due(run.step, run.plan.config.sample_every) or run.finished:
                 log.picture(run.picture())

@@ -12,6 +12,7 @@ from scratchgan.backend import default_streams, on_host, xp
 from scratchgan.kernels import norm as kernel
 from scratchgan.ops.norm import normalize, scale_shift
 from scratchgan.ops.shape import getitem, reshape
+from scratchgan.tape import fed
 from scratchgan.tensor import Tensor
 
 __all__ = ["batch_norm", "dropout", "embedding", "group_norm", "instance_norm", "layer_norm"]
@@ -144,9 +145,12 @@ def dropout(input, p: float = 0.5, training: bool = True):
         raise ValueError(f"dropout: p is {p}, expected a probability")
     if not training or p == 0:
         return input
-    kept = default_streams()["dropout"].random(input.shape, dtype=np.float32) >= p
-    mask = kept.astype(input.dtype) * (1 / (1 - p) if p < 1 else 0)
-    return input * xp(_array(input)).asarray(mask)
+
+    def mask() -> np.ndarray:
+        kept = default_streams()["dropout"].random(input.shape, dtype=np.float32) >= p
+        return kept.astype(input.dtype) * (1 / (1 - p) if p < 1 else 0)
+
+    return input * fed(mask, _array(input))
 
 
 def _array(x):

@@ -38,7 +38,7 @@ from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.dcgan import initialise
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, logits, one_hot,
+from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, logits,
                                       real_labelled, scalars)
 from scratchgan.nets import dcgan
 from scratchgan.tensor import Tensor
@@ -109,8 +109,7 @@ class CGAN(Sampler):
     def step(self, batches: Iterator) -> dict[str, float]:
         """One update of D, then one of G, on the same samples, which are made of the examples' labels."""
         G, D = self.generator, self.discriminator
-        x, labels = real_labelled(batches, D)
-        y = one_hot(labels, self.classes, D)
+        x, y = real_labelled(batches, self.classes, D)
         fake = G(self.noise(len(x)), y)
 
         real_logits, fake_logits = D(x, y), D(fake.detach(), y)

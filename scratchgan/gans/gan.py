@@ -54,13 +54,13 @@ class Config:
     batch_size: int = 64                    # m
     k: int = 1                              # steps of D per step of G
     saturating: bool = False                # G descends log(1 - D(G(z))), as (1) says
-    lr: float = 2e-4                        # Adam, for both players
+    lr: float = 1e-3                        # Adam, for both players
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 100                       # size of z ~ N(0, I)
     g_widths: tuple[int, ...] = (256, 512)  # hidden layers of G
     d_widths: tuple[int, ...] = (512, 256)  # hidden layers of D
     g_norm: bool = True                     # batch normalisation in G
-    d_dropout: float = 0.3                  # after each hidden layer of D
+    d_dropout: float = 0.1                  # after each hidden layer of D
     ema_decay: float = 0.999                # of the generator that samples are drawn from
     sample_every: int = 500
 

@@ -35,8 +35,9 @@ lines there; one pixel of padding mends that (`d_padding`). Most pixels of digit
 data to the bit, as l + h~ cannot be that is a sum of convolutions, and fog remains around strokes; so G_K
 ends in tanh, and the other G_k give clip(l + g) - l for an output g of their layers (`g_bounded`). Images are
 in [-1, 1], not standardised. d and u, which the paper leaves open, are a triangle filter and bilinear
-interpolation; the authors' code scales bilinearly, too. Samples come from an exponential moving average of
-the G_k, which takes no part in the game.
+interpolation; the authors' code scales bilinearly, too. Minibatches are of 32, and the learning rate suits
+trainings of minutes. Samples come from an exponential moving average of the G_k, which takes no part in the
+game; it is short, since it moves once a step, in which G_K learns eight times.
 """
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, constant, logits, real,
+from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, drawn, logits, real,
                                       real_labelled, scalars)
 from scratchgan.nets import mlp
 from scratchgan.tensor import Tensor
@@ -79,8 +80,8 @@ class Config:
     class_conditional: bool = False         # G_k and D_k are told the class
     steps: int = 600                        # iterations
     updates: tuple[int, ...] = (1, 4, 8)    # of G_k and D_k in a step; k beyond have the last
-    batch_size: int = 64
-    lr: float = 1e-3                        # Adam, for all players
+    batch_size: int = 32
+    lr: float = 1.5e-3                      # Adam, for all players
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 100                       # size of z_K ~ U(-1, 1)
     coarse_g_widths: tuple[int, ...] = (256, 512)   # hidden layers of G_K
@@ -92,7 +93,7 @@ class Config:
     g_norm: bool = True                     # batch normalisation in every G
     d_padding: int = 1                      # of the second convolution of those D_k (the authors: 0)
     d_dropout: float = 0.0                  # before the last layer of D_k, after each hidden one of D_K
-    ema_decay: float = 0.995                # of the generator that samples are drawn from
+    ema_decay: float = 0.98                 # of the generator that samples are drawn from
     sample_every: int = 200
 
     def __post_init__(self) -> None:
@@ -296,8 +297,9 @@ class LAPGAN(Sampler):
         self.conditioned_on = "labels" if config.class_conditional else None
         self.generator = make_generator(spec, config, self.classes).to(device)
         self.discriminator = make_discriminator(spec, config, self.classes).to(device)
-        self.optimizer_g = optim.Adam(self.generator.parameters(), config.lr, config.betas)
-        self.optimizer_d = optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
+        self.optimizer_g, self.optimizer_d = (
+            optim.Adam([{"params": level.parameters()} for level in player.levels], config.lr, config.betas)
+            for player in (self.generator, self.discriminator))
         self.ema = optim.EMA(self.generator, config.ema_decay, warmup=True)
 
     def prior(self, stream: np.random.Generator, n: int) -> np.ndarray:
@@ -328,8 +330,7 @@ class LAPGAN(Sampler):
         images, levels = gaussian(x, self.config.edges), []
         for k in trained:
             G_k, D_k, (h, low) = self.generator.levels[k], self.discriminator.levels[k], band(images, k)
-            z = constant(uniform(self.streams["noise"], len(x), G_k.latent), G_k)
-            levels.append(Level(G_k, D_k, h, z, (*low, *c)))
+            levels.append(Level(G_k, D_k, h, self.noise_of(G_k, len(x)), (*low, *c)))
         G, D = ([p for level in levels for p in level[side].parameters()] for side in (0, 1))
         fakes = [level.G(level.z, *level.given) for level in levels]
 
@@ -354,8 +355,12 @@ class LAPGAN(Sampler):
         """The next batch: images, and one-hot labels where players are told them."""
         if not self.config.class_conditional:
             return real(batches, self.discriminator), ()
-        x, labels = real_labelled(batches, self.discriminator)
-        return x, self.conditions(labels, len(x), self.discriminator)
+        x, c = real_labelled(batches, self.classes, self.discriminator)
+        return x, (c,)
+
+    def noise_of(self, G_k: nn.Module, n: int) -> Tensor:
+        """n draws of z_k for training, from the stream "noise"."""
+        return drawn(lambda: uniform(self.streams["noise"], n, G_k.latent), G_k)
 
     def generate(self, z: np.ndarray, given: np.ndarray | None = None, averaged: bool = True) -> np.ndarray:
         """As in Sampler, with I~_0 cut off at the bounds of the data, which the sum of the levels may

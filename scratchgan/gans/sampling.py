@@ -9,17 +9,18 @@ classes, int64 (N,), or "images" (N, C, h, w). `given` stands for either.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from scratchgan import nn, optim
-from scratchgan.backend import Streams, to_host, xp
+from scratchgan.backend import Streams, to_host
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.recording import no_grad
+from scratchgan.tape import fed, reported
 from scratchgan.tensor import Tensor
 
 
@@ -36,21 +37,36 @@ def check_limits(config: Any, **limits: tuple[float, float]) -> None:
 
 def constant(array: np.ndarray, network: nn.Module) -> Tensor:
     """A host array as a Tensor without gradient, in the dtype and on the device of the network's weights."""
-    weight = next(network.parameters())._array
-    return Tensor(xp(weight).asarray(array, dtype=weight.dtype))
+    return drawn(lambda: array, network)
+
+
+def drawn(draw: Callable[[], np.ndarray], network: nn.Module) -> Tensor:
+    """What `draw` draws, as `constant` has it: anew in every step (see `tape.fed`)."""
+    return Tensor(fed(draw, next(network.parameters())._array))
+
+
+def normal_plane(stream: np.random.Generator, n: int, edge: int, network: nn.Module) -> Tensor:
+    """n draws of N(0, 1) for each pixel, (n, 1, edge, edge)."""
+    return drawn(lambda: stream.standard_normal((n, 1, edge, edge)), network)
 
 
 def real(batches: Iterator[tuple[np.ndarray, np.ndarray | None]], network: nn.Module) -> Tensor:
     """The samples of the next batch; its labels are left aside."""
-    x, _ = next(batches)
-    return constant(x, network)
+    return drawn(lambda: next(batches)[0], network)
 
 
-def real_labelled(batches: Iterator[tuple[np.ndarray, np.ndarray | None]],
-                  network: nn.Module) -> tuple[Tensor, np.ndarray]:
-    """(samples, labels) of the next batch; the labels int64 (N,) on the host."""
-    x, y = next(batches)
-    return constant(x, network), y
+def real_labelled(batches: Iterator[tuple[np.ndarray, np.ndarray | None]], classes: int,
+                  network: nn.Module) -> tuple[Tensor, Tensor]:
+    """(samples, one-hot labels) of the next batch."""
+    labels = None
+
+    def samples():
+        nonlocal labels
+        x, labels = next(batches)
+        return x
+
+    x = drawn(samples, network)
+    return x, drawn(lambda: one_hot(labels, classes), network)
 
 
 def class_count(spec: Spec, gan: str) -> int:
@@ -60,15 +76,14 @@ def class_count(spec: Spec, gan: str) -> int:
     return spec.classes
 
 
-def one_hot(labels: np.ndarray, classes: int, network: nn.Module) -> Tensor:
-    """Labels (N,) as rows of the unit matrix, (N, classes), in the dtype and on the device of the network's
-    weights."""
-    return constant(labels[:, None] == np.arange(classes), network)
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels (N,) as rows of the unit matrix, bool (N, classes)."""
+    return labels[:, None] == np.arange(classes)
 
 
-def scalars(**values: Tensor) -> dict[str, float]:
-    """What `step` reports, as numbers."""
-    return {name: value.item() for name, value in values.items()}
+def scalars(**values: Tensor | Callable[[], float]) -> dict[str, float]:
+    """What `step` reports, as numbers: of Tensors of one number, and of functions of what the host keeps."""
+    return reported({name: value._array if isinstance(value, Tensor) else value for name, value in values.items()})
 
 
 class Player(NamedTuple):
@@ -146,7 +161,13 @@ class Sampler:
 
     def noise(self, n: int) -> Tensor:
         """n draws of z for training, from the stream "noise"."""
-        return constant(self.prior(self.streams["noise"], n), self.generator)
+        return drawn(lambda: self.prior(self.streams["noise"], n), self.generator)
+
+    @property
+    def course(self) -> Hashable:
+        """What decides how the coming step goes, besides what it draws: steps of equal courses do the same to
+        other numbers, so one CUDA graph serves them all (`graph.py`). None for a step unlike any other."""
+        return ()
 
     def generate(self, z: np.ndarray, given: np.ndarray | None = None, averaged: bool = True) -> np.ndarray:
         """G(z), or G(z, y) of what is `given` for each z: (n, latent) -> (n, *shape), on the host and in the
@@ -188,7 +209,7 @@ class Sampler:
                             f"found {'none' if given is None else len(given)}")
         if self.conditioned_on == "images":
             return constant(given, network),
-        return one_hot(self.labels(given), self.classes, network),
+        return constant(one_hot(self.labels(given), self.classes), network),
 
     def labels(self, given: np.ndarray) -> np.ndarray:
         """`given`, once they are found to be numbers of classes. TypeError for other arrays, UserError for a

@@ -51,7 +51,7 @@ from scratchgan.backend import Streams, to_host, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import Player, Sampler, check_limits, evaluating, logits, real, scalars
+from scratchgan.gans.sampling import Player, Sampler, check_limits, drawn, evaluating, logits, scalars
 from scratchgan.metrics.perceptual import Features
 from scratchgan.tensor import Tensor
 
@@ -255,14 +255,23 @@ class SRGAN(Sampler):
 
     def step(self, batches: Iterator) -> dict[str, float]:
         """One update of G on l_MSE or, after `pretrain_steps` of them, one of D and one of G in the game."""
-        high = real(batches, self.generator)
+        high = drawn(lambda: self._begin(batches), self.generator)
         low = reduced(high, self.config.scale)
-        pretraining = self.progress.steps < self.config.pretrain_steps
-        self._set_rates(pretraining)
+        pretraining = self.progress.steps <= self.config.pretrain_steps     # of which this step is one
         reported = self._pretrain(high, low) if pretraining else self._play(high, low)
-        self.progress.steps += 1
         self.ema.update()
         return reported
+
+    @property
+    def course(self) -> str:
+        """Which of the two phases the coming step belongs to."""
+        return "pretraining" if self.progress.steps < self.config.pretrain_steps else "game"
+
+    def _begin(self, batches: Iterator) -> np.ndarray:
+        """What a step does on the host: sets the learning rates, counts, and takes the next pictures."""
+        self._set_rates()
+        self.progress.steps += 1
+        return next(batches)[0]
 
     def _pretrain(self, high: Tensor, low: Tensor) -> dict[str, float]:
         """G descends l_MSE."""
@@ -293,9 +302,9 @@ class SRGAN(Sampler):
         return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1],
                        pixels=pixels, features=features)
 
-    def _set_rates(self, pretraining: bool) -> None:
+    def _set_rates(self) -> None:
         """The learning rates of the coming step."""
-        config = self.config
+        config, pretraining = self.config, self.course == "pretraining"
         decayed = self.progress.steps >= config.pretrain_steps + config.decay_steps
         rate = config.lr_adversarial / (10 if decayed else 1)
         self.optimizer_g.param_groups[0]["lr"] = config.lr if pretraining else rate

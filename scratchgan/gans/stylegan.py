@@ -44,7 +44,8 @@ from scratchgan.backend import Streams, to_host, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, evaluating, real, scalars
+from scratchgan.gans.sampling import (Player, Sampler, check_limits, constant, drawn, evaluating,
+                                      normal_plane, real, scalars)
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std, pixel_norm
 from scratchgan.nn.module import overwrite
 from scratchgan.nn.parameter import empty_parameter
@@ -249,8 +250,7 @@ class Synthesis(nn.Module):
     def noise(self, stream: np.random.Generator, n: int, layers: int) -> list[Tensor | None]:
         """Draws of N(0, 1) for the first layers, (n, 1, H, W) each; None for one without noise."""
         edges = [BASE << i // 2 for i in range(layers)]
-        return [constant(stream.standard_normal((n, 1, edge, edge)), self) if edge >= self.noise_from else None
-                for edge in edges]
+        return [normal_plane(stream, n, edge, self) if edge >= self.noise_from else None for edge in edges]
 
     def forward(self, w: Sequence[Tensor], noise: Sequence[Tensor | None], level: float) -> Tensor:
         """`w` (N, latent) and what `noise` draws, for each layer, two for each level."""
@@ -371,9 +371,12 @@ class StyleSampler(Sampler):
         G, stream = self.generator, self.streams["mixing"]
         w, other = F.chunk(G.mapping(self.noise(2 * n)), 2)
         overwrite(G.w_mean, lerp(w.detach().mean(dim=0), G.w_mean, self.config.mean_decay)._array)
-        mixed, crossover = stream.random(n) < self.config.mixing, 1 + stream.integers(layers - 1, size=n)
-        first = np.arange(layers)[:, None, None] < np.where(mixed, crossover, layers)[:, None]
-        first = constant(first, G)                              # (layers, n, 1), 1 or 0
+
+        def before_crossover() -> np.ndarray:
+            mixed, crossover = stream.random(n) < self.config.mixing, 1 + stream.integers(layers - 1, size=n)
+            return np.arange(layers)[:, None, None] < np.where(mixed, crossover, layers)[:, None]
+
+        first = drawn(before_crossover, G)                      # (layers, n, 1), 1 or 0
         return F.unbind(w * first + other * (1 - first), 0)
 
     def map(self, z: np.ndarray, averaged: bool = True, truncation: float = 1.0) -> np.ndarray:
@@ -418,6 +421,7 @@ class StyleGAN(StyleSampler):
     which layers draw."""
     config_class = Config
     presets: ClassVar = {"digits": {"size": 8, "start": 4}, "points": {"size": None}}
+    course = None                           # no two steps are alike: pictures grow
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
@@ -456,8 +460,8 @@ class StyleGAN(StyleSampler):
         self.optimizer_g.step()
         self.ema.update()
         probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
-        return {**scalars(loss_d=loss_d, loss_g=loss_g, penalty=penalty, d_real=probabilities[0],
-                          d_fake=probabilities[1]), "level": level}
+        return scalars(loss_d=loss_d, loss_g=loss_g, penalty=penalty, d_real=probabilities[0],
+                       d_fake=probabilities[1], level=lambda: level)
 
     def fake(self, n: int, level: float) -> Tensor:
         """n images of this level for training, with random noise in each layer and mixed styles."""

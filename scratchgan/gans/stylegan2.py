@@ -54,7 +54,7 @@ from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import Player, check_limits, constant, logits, real, scalars
+from scratchgan.gans.sampling import Player, check_limits, constant, drawn, logits, normal_plane, scalars
 from scratchgan.gans.stylegan import BASE, GAIN, SLOPE, Mapping, StyleSampler, levels, r1_penalty, widths
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std
 from scratchgan.nn.parameter import empty_parameter
@@ -323,8 +323,7 @@ class StyleGAN2(StyleSampler):
         """One update of D, then one of G, each followed by its penalty where that is due. `penalty`, E[||grad
         D||^2], and `length`, a, are the last ones that were computed."""
         G, D, config = self.generator, self.discriminator, self.config
-        self.lazy.steps += 1
-        x = real(batches, D)
+        x = drawn(lambda: self._begin(batches), D)
         with no_grad():
             fake = self.fake(len(x))
         real_logits, fake_logits = D(x), D(fake)
@@ -348,8 +347,19 @@ class StyleGAN2(StyleSampler):
             self.update_lazily(self.optimizer_g, G, config.path_every * config.path * penalty)
         self.ema.update()
         probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
-        return {**scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1]),
-                "penalty": self.lazy.penalty, "length": self.lazy.length}
+        return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1],
+                       penalty=lambda: self.lazy.penalty, length=lambda: self.lazy.length)
+
+    @property
+    def course(self) -> tuple | None:
+        """() of the many steps in which no penalty is due. The others read numbers of the device."""
+        after = self.lazy.steps + 1
+        return None if any(after % every == 0 for every in (self.config.r1_every, self.config.path_every)) else ()
+
+    def _begin(self, batches: Iterator) -> np.ndarray:
+        """Count the step and take its images."""
+        self.lazy.steps += 1
+        return next(batches)[0]
 
     def update_lazily(self, optimizer: optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
         """An update on a penalty alone. Weights that it does not depend on have the gradient 0, so that Adam
@@ -366,13 +376,13 @@ class StyleGAN2(StyleSampler):
         """Path lengths (n,) at new latents, in random directions y."""
         w = self.styles(n, self.layers)
         images = self.generator.synthesis(w, self.layer_noise(n))
-        y = self.streams["path"].standard_normal(images.shape) / math.sqrt(math.prod(images.shape[2:]))
-        return path_lengths(images, w, constant(y, self.generator))
+        root = math.sqrt(math.prod(images.shape[2:]))
+        y = drawn(lambda: self.streams["path"].standard_normal(images.shape) / root, self.generator)
+        return path_lengths(images, w, y)
 
     def layer_noise(self, n: int) -> list[Tensor]:
         """Random noise for each layer."""
-        return [constant(self.streams["layers"].standard_normal((n, 1, edge, edge)), self.generator)
-                for edge in self.edges()]
+        return [normal_plane(self.streams["layers"], n, edge, self.generator) for edge in self.edges()]
 
     def edges(self) -> list[int]:
         """Of the pixels of each layer's noise."""
@@ -381,7 +391,7 @@ class StyleGAN2(StyleSampler):
     def images(self, G: Generator, w: Tensor) -> Tensor:
         """Those of w (n, layers, latent), with noise from a constant seed."""
         stream = np.random.default_rng(0)
-        noise = [constant(stream.standard_normal((1, 1, edge, edge)), G) for edge in self.edges()]
+        noise = [normal_plane(stream, 1, edge, G) for edge in self.edges()]
         return G.synthesis(F.unbind(w, 1), noise)
 
     def players(self) -> dict[str, Player]:

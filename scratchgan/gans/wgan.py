@@ -66,7 +66,7 @@ class Config:
     g_width: int = 32                       # channels before G's last layer, doubling towards z
     d_width: int = 16                       # channels after the critic's first layer, doubling then
     d_norm: bool = True                     # batch normalisation in the critic
-    ema_decay: float = 0.99                 # of the generator that samples are drawn from
+    ema_decay: float = 0.97                 # of the generator that samples are drawn from
     sample_every: int = 100
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class Config:
 
 POINT_LAYERS = 3                            # hidden layers of both MLPs
 POINTS = {"size": None, "steps": 4000, "batch_size": 256, "clip": 0.03, "latent": 2, "g_width": 128,
-          "d_width": 128, "d_norm": False, "sample_every": 500}
+          "d_width": 128, "d_norm": False, "ema_decay": 0.99, "sample_every": 500}
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from scratchgan import optim
 from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, logits, real, scalars
+from scratchgan.gans.sampling import Player, Sampler, check_limits, drawn, logits, real, scalars
 from scratchgan.gans.wgan import critic_loss, generator_loss, make_networks
 from scratchgan.ops import adversarial
 from scratchgan.recording import no_grad
@@ -131,7 +131,7 @@ class WGANGP(Sampler):
 
     def epsilon(self, x: Tensor) -> Tensor:
         """One number of U[0, 1] per sample of x, from the stream "epsilon", shaped to broadcast over it."""
-        return constant(self.streams["epsilon"].random((len(x), *[1] * (x.ndim - 1))), self.critic)
+        return drawn(lambda: self.streams["epsilon"].random((len(x), *[1] * (x.ndim - 1))), self.critic)
 
     def players(self) -> dict[str, Player]:
         """Both sides of the game, by the letters of the scalars."""

@@ -11,6 +11,7 @@ from scratchgan import functional as F
 from scratchgan.nn import init
 from scratchgan.nn.module import Module
 from scratchgan.nn.parameter import empty_parameter
+from scratchgan.tape import only_eager
 from scratchgan.tensor import Tensor
 
 
@@ -84,6 +85,7 @@ class _BatchNorm(_RunningNorm):
             count = self.num_batches_tracked._array
             count += 1
             if momentum is None:                    # a plain average over all batches so far
+                only_eager("a plain average over all batches reads their number")
                 momentum = 1 / int(count)
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias,
                             self.training or not self.track_running_stats, momentum or 0.0, self.eps)
