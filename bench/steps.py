@@ -5,23 +5,25 @@ that it reports. PyTorch's side is tests/reference, the loop as it is usually wr
 give PyTorch the advantage of switching D's gradients off while G learns, which scratchgan's
 `backward(inputs=...)` amounts to.
 
-With `--device cuda` ours runs on CuPy and Triton, and PyTorch's rows come twice: eager, and with its networks
+With `--device cuda` ours runs on CuPy and Triton, as CUDA graphs (`scratchgan/graph.py`), and PyTorch's rows come twice: eager, and with its networks
 under torch.compile. Both sides read their losses at the end of a step, which waits for the GPU.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from bench.timing import Budget, Row, compare
 from scratchgan.data import Spec
+from scratchgan.graph import StepGraphs
 from tests.twins import IMAGE, POINT, Twins, batches, for_torch, twins
 
 BATCH = 64
+ROUNDS = 9  # at most: some steps take seconds
 TOLERANCES = (1e-3, 1e-2)  # of the first steps: Adam's first updates have the size of lr, rounding or not
 
 
@@ -81,11 +83,12 @@ ON_GPU = [  # at sizes of the papers
 ]
 
 
-def stepping(workload: Workload, pair: Twins) -> tuple:
-    """Two functions that take a training step, ours and PyTorch's."""
+def stepping(workload: Workload, pair: Twins, device: str = "cpu") -> tuple:
+    """Two functions that take a training step, ours (on a GPU as a CUDA graph where it can be) and PyTorch's."""
     ours = itertools.cycle(workload.data())
     theirs = itertools.cycle(map(for_torch, workload.data()))
-    return (lambda: pair.ours.step(ours)), (lambda: pair.theirs.step(theirs))
+    gan = pair.ours if device == "cpu" else StepGraphs(pair.ours)
+    return (lambda: gan.step(ours)), (lambda: pair.theirs.step(theirs))
 
 
 def check(workload: Workload, device: str = "cpu") -> None:
@@ -93,7 +96,7 @@ def check(workload: Workload, device: str = "cpu") -> None:
     weight, in float64).
     """
     off = {"d_dropout": 0.0} if workload.gan == "gan" else {}
-    ours, theirs = stepping(workload, workload.twins(device, replay=True, **off))
+    ours, theirs = stepping(workload, workload.twins(device, replay=True, **off), device)
     for tolerance in TOLERANCES:
         found, expected = ours(), theirs()
         for key in expected:
@@ -104,6 +107,7 @@ def check(workload: Workload, device: str = "cpu") -> None:
 def measure(budget: Budget, only: str = "", device: str = "cpu") -> list[Row]:
     """Milliseconds of a step."""
     with torch.device(device):
+        budget = replace(budget, rounds=min(budget.rounds, ROUNDS))
         return [row for workload in (WORKLOADS if device == "cpu" else ON_GPU) if only in workload.name
                 for row in rows_of(workload, budget, device)]  # fmt: skip
 
@@ -111,11 +115,11 @@ def measure(budget: Budget, only: str = "", device: str = "cpu") -> list[Row]:
 def rows_of(workload: Workload, budget: Budget, device: str) -> list[Row]:
     """One workload against PyTorch eager and, on a GPU, compiled."""
     check(workload, device)
-    rows = [compare(workload.name, *stepping(workload, workload.twins(device, replay=False)), budget)]
+    rows = [compare(workload.name, *stepping(workload, workload.twins(device, replay=False), device), budget)]
     if device != "cpu":
         pair = workload.twins(device, replay=False)
         for part in pair.theirs.parts().values():
             if isinstance(part, torch.nn.Module):
                 part.compile()
-        rows.append(compare(f"{workload.name}, torch.compile", *stepping(workload, pair), budget))
+        rows.append(compare(f"{workload.name}, torch.compile", *stepping(workload, pair, device), budget))
     return rows

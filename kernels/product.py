@@ -19,7 +19,7 @@ UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own
 def product(a, b):
     """a @ b for arrays of at least two axes; the axes before the last two broadcast."""
     if must_be_capturable() and on_gpu(a):
-        return _by_convolution(a, b)
+        return matmul(a, b)
     m, k, n = *a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     many = m * k * n * (batch[0] if batch else 1) >= WORTH
@@ -37,17 +37,26 @@ def product(a, b):
     return out
 
 
-def _by_convolution(a, b):
-    """a @ b of matrices with kernels of our own, since CuPy refuses to call cuBLAS while a CUDA graph is
-    captured: rows of a are pictures of one pixel, columns of b kernels of 1 x 1. NotImplementedError for a batch
-    of matrices.
+def matmul(a, b):
+    """a @ b by the array's own library, or by convolution where that would refuse, as CuPy refuses to call cuBLAS
+    while a CUDA graph is captured: then the rows of a are pixels, the columns of b kernels of 1 x 1.
+
+    NotImplementedError in such a place for more axes than two, but for (m, k) times (batch, k, n).
     """
-    if a.ndim != 2 or b.ndim != 2:
-        raise NotImplementedError(f"products of shapes {a.shape} and {b.shape} in a CUDA graph")
-    one = (1, 1)
-    geometry = Geometry(one, one, one, one, (0, 0), one, groups=1)
-    y = conv_nhwc(a[:, None, None], b.T[:, :, None, None], geometry)
-    return y.reshape(a.shape[0], b.shape[1])
+    if not (must_be_capturable() and on_gpu(a)):
+        return a @ b
+    if a.ndim == 2 and b.ndim == 3:                 # the transposed product: rows of b's transposes are pixels
+        return _by_convolution(b.transpose(0, 2, 1), a.T).transpose(0, 2, 1)
+    if a.ndim == b.ndim == 2:
+        return _by_convolution(a[None], b)[0]
+    raise NotImplementedError(f"the product of shapes {a.shape} and {b.shape} in a CUDA graph")
+
+
+def _by_convolution(a, b):
+    """a (batch, m, k) times b (k, n)."""
+    size = (1, a.shape[1])
+    geometry = Geometry(size, (1, 1), size, (1, 1), (0, 0), (1, 1), groups=1)
+    return conv_nhwc(a[:, None], b.T[:, :, None, None], geometry)[:, 0]
 
 
 def _by_units(count: int, work) -> None:

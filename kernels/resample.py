@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
-from scratchgan.backend import xp
+from scratchgan.backend import kept, xp
 from scratchgan.kernels.blocks import over
+from scratchgan.kernels.product import matmul
 
 
 def along(x, matrix, axis: int):
@@ -20,7 +21,7 @@ def along(x, matrix, axis: int):
     The first axis is the batch, and not the one to be changed.
     """
     y = empty_as(x, (*x.shape[:axis], matrix.shape[0], *x.shape[axis + 1 :]))
-    matrix = xp(x).asarray(matrix, dtype=x.dtype)
+    matrix = kept(matrix, x)
 
     def work(_, images):
         y[images] = product(matrix, x[images], axis)
@@ -37,9 +38,9 @@ def product(matrix, x, axis: int):
     inner = math.prod(sizes[place + 1 :])
     x = x.transpose(order)
     if inner == 1:
-        y = x.reshape(-1, sizes[place]) @ matrix.T
+        y = matmul(x.reshape(-1, sizes[place]), matrix.T)
     else:
-        y = xp(x).matmul(matrix, x.reshape(-1, sizes[place], inner))
+        y = matmul(matrix, x.reshape(-1, sizes[place], inner))
     sizes[place] = matrix.shape[0]
     return y.reshape(sizes).transpose([order.index(i) for i in range(len(sizes))])
 

@@ -21,7 +21,7 @@ from math import gcd
 
 import numpy as np
 
-from scratchgan.backend import xp
+from scratchgan.backend import kept
 from scratchgan.kernels.bias_act import bias_act
 from scratchgan.kernels.blocks import over
 from scratchgan.kernels.dispatch import kernel
@@ -52,7 +52,7 @@ def _filtered(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
     weights = {weight for row in f for weight in row}
     gain = weights.pop() if len(weights) == 1 and not dense else 1  # one factor for the whole sum
     if dense:
-        matrices = [xp(x).asarray(_banded(row, columns, width, size[1]), dtype=x.dtype) for row in f]
+        matrices = [kept(_banded(row, columns, width, size[1]), x) for row in f]
 
     def work(_, images):
         source, target = x[images], y[images]

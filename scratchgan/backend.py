@@ -88,6 +88,22 @@ def to_host(array) -> np.ndarray:
     return array if on_host(array) else array.get() if hasattr(array, "get") else np.asarray(array)
 
 
+_kept: dict[tuple, object] = {}
+
+
+def kept(array, like):
+    """A host array that never changes, in the dtype and on the device of `like`, where it is copied once and stays: an op that
+    brought it along every time could not be part of a CUDA graph.
+    """
+    array = np.asarray(array, dtype=like.dtype)
+    if on_host(like):
+        return array
+    key = (device_of(like), array.dtype, array.shape, array.tobytes())
+    if key not in _kept:
+        _kept[key] = xp(like).asarray(array)
+    return _kept[key]
+
+
 # Worker threads. NumPy lets go of the interpreter lock inside its loops, so halves of a batch run side by side.
 
 def _count_workers() -> int:

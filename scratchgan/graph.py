@@ -11,9 +11,10 @@ draws from.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from scratchgan.backend import on_gpu, xp
+from scratchgan.backend import on_gpu, register, xp
 from scratchgan.kernels.dispatch import capturable
 from scratchgan.tape import NotRepeatable, Tape
 from scratchgan.tensor import Tensor
@@ -102,7 +103,7 @@ def captured(step: Callable[[], object]) -> Callable[[], None]:
     """What step() does on CuPy's device as a CUDA graph; returns what launches it."""
     import cupy
     pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream()
-    with cupy.cuda.using_allocator(pool.malloc), stream:
+    with cupy.cuda.using_allocator(pool.malloc), stream, nothing_copied_from_the_host(cupy):
         stream.begin_capture()
         try:
             step()
@@ -114,6 +115,38 @@ def captured(step: Callable[[], object]) -> Callable[[], None]:
         stream.synchronize()
 
     return launch
+
+
+@contextmanager
+def nothing_copied_from_the_host(module: Any) -> Iterator[None]:
+    """Inside of the block the array module refuses to make arrays of a host's: a graph would copy them from where
+    they were, whatever is there by then."""
+    register(module.ndarray, Refusing(module))
+    try:
+        yield
+    finally:
+        register(module.ndarray, module)
+
+
+class Refusing:
+    """An array module that makes no arrays of the host's. NotRepeatable where it should."""
+
+    def __init__(self, module: Any):
+        self.module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def asarray(self, a: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.module.asarray(self._refused(a), *args, **kwargs)
+
+    def array(self, a: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.module.array(self._refused(a), *args, **kwargs)
+
+    def _refused(self, a: Any) -> Any:
+        if not isinstance(a, self.module.ndarray):
+            raise NotRepeatable(f"the step copies {type(a).__name__} from the host besides what it is fed")
+        return a
 
 
 # The state of a training on the device

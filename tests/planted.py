@@ -48,7 +48,7 @@ ELEMENTWISE, REDUCE, SHAPE = (f"scratchgan/ops/{name}.py" for name in ("elementw
 GAN, WGAN_GP, OPTIM_FILE = "scratchgan/gans/gan.py", "scratchgan/gans/wgan_gp.py", "scratchgan/optim.py"
 ENGINE, OPTIM, STEPS = ("tests/test_engine.py",), ("tests/test_optim.py",), ("tests/test_training_steps.py",)
 FORMULAS = ("tests/test_formulas.py",)
-ARENAS, HALVES = ("tests/kernels/test_arenas.py",), ("tests/test_precision.py",)
+ARENAS, HALVES, TAPE = ("tests/kernels/test_arenas.py",), ("tests/test_precision.py",), ("tests/test_tape.py",)
 
 ERRORS = [
     # Derivatives of ops
@@ -272,14 +272,31 @@ ERRORS = [
     Error(
         "arena: Adam's corrections exchanged",
         OPTIM_FILE,
-        "numbers(p, step, 1 - beta1**step, (1 - beta2**step) ** 0.5)",
-        "numbers(p, step, 1 - beta2**step, (1 - beta2**step) ** 0.5)",
+        "return step, 1 - beta1**step, (1 - beta2**step) ** 0.5",
+        "return step, 1 - beta2**step, (1 - beta2**step) ** 0.5",
         ARENAS,
     ),
     Error("arena: loaded averages not taken over", OPTIM_FILE, "if name not in arenas or not arenas[name].holds(arrays):",
           "if name not in arenas:", ARENAS),
     Error("arena: the average of weights follows those of before", OPTIM_FILE, "gathered(weights, self._arenas[1])",
           "(self._arenas[1] or gathered(weights, None))", ARENAS),
+    # Steps repeated
+    Error("tape: the optimiser's step number is drawn but once", OPTIM_FILE,
+          "clock = fed(lambda: self.clock(group, self._count(params, names)), p, np.float64)",
+          "clock = xp(p).asarray(self.clock(group, self._count(params, names)))", TAPE),
+    Error("tape: draws go to new memory", "scratchgan/tape.py",
+          "array[...] = xp(array).asarray(drawn, dtype=array.dtype)",
+          "array = xp(array).asarray(drawn, dtype=array.dtype)", TAPE),
+    Error("tape: a batch is not copied", "scratchgan/tape.py",
+          "self.arrays.append(xp(like).array(draw(), dtype=dtype))",
+          "self.arrays.append(xp(like).asarray(draw(), dtype=dtype))", TAPE),
+    Error("tape: dropout keeps its mask", "scratchgan/functional/norm.py",
+          "return input * fed(mask, _array(input))", "return input * xp(_array(input)).asarray(mask())", TAPE),
+    Error("graph: compared from another state", "scratchgan/graph.py", "        put(before, state)\n", "", TAPE),
+    Error("graph: a graph that computes something else is used", "scratchgan/graph.py",
+          "if not bool(xp(a).all(off <= CLOSE * scale)):", "if False:", TAPE),
+    Error("graph: gradients of an earlier step", "scratchgan/graph.py",
+          "        self.launch()\n        hand_back(self.gradients)", "        self.launch()", TAPE),
     # Half precision
     Error("half precision: gradients leave float16 unscaled", "scratchgan/autograd.py",
           "return c.astype(before.dtype) / scale", "return c.astype(before.dtype)", HALVES),

@@ -293,6 +293,7 @@ MISTAKES = [
         ["train", "gan", "--data", "ring", "--device", "tpu"],
         "device 'tpu' is unknown: expected 'cpu' or 'cuda'",
     ),
+    (["train", "gan", "--data", "ring", "--graph"], "--graph is a GPU's: expected --device cuda beside it"),
     (["train", "gan", "--data", "ring", "--bacth-size", "3"], "unrecognized arguments: --bacth-size 3"),
     (["train", "gan", "--data", "ring", "--set", "latnet=3"], "'latnet' is no setting; did you mean latent?"),
     (["train", "gan", "--data", "ring", "--set", "latent"], "--set latent: expected key=value"),

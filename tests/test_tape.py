@@ -8,11 +8,19 @@ import itertools
 import numpy as np
 import pytest
 
+from scratchgan import backend, gans, optim, tensor
 from scratchgan import functional as F
-from scratchgan import gans, optim, tensor
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
-from scratchgan.graph import StepGraphs, arrays_of, copies, gradients_of, hand_back, put
+from scratchgan.graph import (
+    StepGraphs,
+    arrays_of,
+    copies,
+    gradients_of,
+    hand_back,
+    nothing_copied_from_the_host,
+    put,
+)
 from scratchgan.precision import LossScale, half_products
 from scratchgan.tape import NotRepeatable, Tape, fed, only_eager, reported
 from tests.twins import IMAGE, batches
@@ -165,6 +173,15 @@ def test_updates_one_by_one_say_why(monkeypatch):
     graphs = StepGraphs(gan, capture=lambda step: step)
     graphs.step(data)
     assert graphs.why_not == "parameters are updated one by one"
+
+
+def test_a_graph_copies_nothing_from_the_host():
+    with nothing_copied_from_the_host(np):
+        assert backend.xp(np.zeros(1)).asarray(np.ones(2)).sum() == 2
+        for brought in (3.0, [1, 2]):
+            with pytest.raises(NotRepeatable, match=f"copies {type(brought).__name__} from the host"):
+                backend.xp(np.zeros(1)).asarray(brought)
+    assert backend.xp(np.zeros(1)) is np
 
 
 # The tape

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from scratchgan.backend import to_host, xp
+from scratchgan.backend import kept, to_host
 from scratchgan.functional.conv import batched, per_axis, unbatched
 from scratchgan.kernels import windows as kernel
 from scratchgan.kernels.windows import Windows
@@ -152,7 +152,7 @@ def _window_means(x, windows: Windows, counts: list[np.ndarray], divisor: int | 
     return (
         y
         if uniform
-        else y * xp(x._array if isinstance(x, Tensor) else x).asarray(1 / np.outer(*counts), dtype=x.dtype)
+        else y * kept(1 / np.outer(*counts), x._array if isinstance(x, Tensor) else x)
     )
 
 

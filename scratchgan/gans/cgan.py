@@ -38,8 +38,7 @@ from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.dcgan import initialise
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, logits,
-                                      real_labelled, scalars)
+from scratchgan.gans.sampling import Player, Sampler, check_limits, class_count, logits, real_labelled, scalars
 from scratchgan.nets import dcgan
 from scratchgan.tensor import Tensor
 

@@ -55,8 +55,7 @@ from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import (Player, Sampler, check_limits, class_count, drawn, logits, real,
-                                      real_labelled, scalars)
+from scratchgan.gans.sampling import Player, Sampler, check_limits, class_count, drawn, logits, real, real_labelled, scalars
 from scratchgan.nets import mlp
 from scratchgan.tensor import Tensor
 

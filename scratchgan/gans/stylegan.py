@@ -44,8 +44,7 @@ from scratchgan.backend import Streams, to_host, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import (Player, Sampler, check_limits, constant, drawn, evaluating,
-                                      normal_plane, real, scalars)
+from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, drawn, evaluating, normal_plane, real, scalars
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std, pixel_norm
 from scratchgan.nn.module import overwrite
 from scratchgan.nn.parameter import empty_parameter

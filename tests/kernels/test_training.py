@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from scratchgan import gans
-from scratchgan.backend import Streams
+from scratchgan.backend import Streams, module_of, to_host
 from scratchgan.data import Spec
-from scratchgan.kernels import dispatch
+from scratchgan.kernels import dispatch, product
 from scratchgan.precision import LossScale, half_dtype, half_products
+from scratchgan.graph import StepGraphs
 from tests.test_training_steps import CASES, run
 
 SMALL = {"size": 8, "batch_size": 4}
@@ -20,12 +21,17 @@ SETTINGS = {
 }
 
 
-def first_step(name: str, device: str, half: str | None = None) -> dict[str, float]:
+def small(name: str, device: str) -> tuple:
+    """(GAN, batches), always the same."""
     settings = {**SMALL, **SETTINGS[name]}
     gan = gans.get(name)(Spec((1, settings["size"], settings["size"]), -1.0, 1.0), gans.configure(name, **settings), Streams(0), device)
     stream = np.random.default_rng(1)
     shape = (settings["batch_size"], 1, settings["size"], settings["size"])
-    batches = iter([(stream.uniform(-1, 1, shape).astype(np.float32), None) for _ in range(10)])
+    return gan, iter([(stream.uniform(-1, 1, shape).astype(np.float32), None) for _ in range(10)])
+
+
+def first_step(name: str, device: str, half: str | None = None) -> dict[str, float]:
+    gan, batches = small(name, device)
     with half_products(half and half_dtype(half), LossScale(64.0) if half == "float16" else None):
         return gan.step(batches)
 
@@ -48,3 +54,29 @@ def test_a_training_step_is_near_that_of_the_references(by_triton, name, half):
     assert found.keys() == expected.keys()
     for key in expected:
         assert found[key] == pytest.approx(expected[key], rel=digits, abs=digits), key
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SETTINGS)
+def test_steps_as_cuda_graphs_are_the_steps_themselves(name):
+    gan, batches = small(name, "cuda")
+    graphs = StepGraphs(gan)
+    found = [graphs.step(batches) for _ in range(6)]
+    assert graphs.why_not is None and graphs._graphs
+    gan, batches = small(name, "cuda")
+    for step, scalars in enumerate(found):
+        assert scalars == pytest.approx(gan.step(batches), rel=1e-2, abs=1e-2), step
+
+
+@pytest.mark.parametrize("shapes", [((5, 3), (3, 7)), ((1, 4), (4, 1)), ((6, 5), (2, 5, 3)), ((2, 1), (3, 1, 17))])
+def test_products_that_can_be_captured(by_triton, monkeypatch, shapes):
+    module = module_of(by_triton)
+    if by_triton == "cpu":
+        monkeypatch.setattr(product, "on_gpu", lambda array: True)
+    stream = np.random.default_rng(0)
+    a, b = (stream.standard_normal(shape) for shape in shapes)
+    with dispatch.capturable():
+        y = product.matmul(module.asarray(a), module.asarray(b))
+    np.testing.assert_allclose(to_host(y), a @ b, rtol=1e-12, atol=1e-12)
+    with dispatch.capturable(), pytest.raises(NotImplementedError, match=r"shapes \(1, 2, 2\) and \(2, 2\)"):
+        product.matmul(module.zeros((1, 2, 2)), module.zeros((2, 2)))
