@@ -62,8 +62,8 @@ TABLES = {  # by data
         (
             Training("gan", "gan", 6500),
             Training("cgan", "cgan", 2500, asks=True),
-            Training("lapgan", "lapgan", 530),
-            Training("lapgan by class", "lapgan", 530, ("class_conditional=true",), asks=True),
+            Training("lapgan", "lapgan", 460),
+            Training("lapgan by class", "lapgan", 460, ("class_conditional=true",), asks=True),
             Training("dcgan", "dcgan", 2500),
             Training("wgan", "wgan", 780),
             Training("wgan_gp", "wgan_gp", 560),
@@ -77,7 +77,7 @@ TABLES = {  # by data
         },
     ),
     "photographs": Table(
-        (Training("lapgan", "lapgan", 410), Training("dcgan", "dcgan", 2500)),
+        (Training("lapgan", "lapgan", 390), Training("dcgan", "dcgan", 2500)),
         {"sliced Wasserstein": ("swd", "swd"), "copies": ("memorisation", "copy_rate")},
     ),
 }

@@ -1,9 +1,9 @@
 """A whole training step as one CUDA graph: hundreds of launches become one, and Python stays out of it.
 
-A step is recorded on a `Tape` once, as it runs. From then on a step of the same course (`Sampler.course`) is:
-draw anew on the host, copy it to where the graph expects it, launch. Before a graph is trusted, its first launch
-is compared with the same step run without it, on the same draws from the same state; a step that cannot be
-captured, or differs, goes on without a graph, and `StepGraphs.why_not` says why.
+A step is recorded on a `Tape` once, as it runs. The next step of the same course (`Sampler.course`) is captured,
+and those after it are: draw anew on the host, copy it to where the graph expects it, launch. Before a graph is
+trusted, its first launch is compared with the same step run without it, on the same draws from the same state; a
+step that cannot be captured, or differs, goes on without a graph, and `StepGraphs.why_not` says why.
 
 A graph's memory is its own: what the step allocated while it was captured comes from a pool that nothing else
 draws from.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from scratchgan.backend import on_gpu, register, xp
+from scratchgan.backend import module_of, on_gpu, register, xp
 from scratchgan.kernels.dispatch import capturable
 from scratchgan.tape import NotRepeatable, Tape
 from scratchgan.tensor import Tensor
@@ -59,30 +59,37 @@ class StepGraphs:
         return f"steps run without CUDA graphs: {self.why_not}"
 
     def _captured(self, course: Hashable, batches: Iterator) -> dict[str, float]:
-        """The second step of a course: without a graph, to have something to compare with, and once more with
-        it. Both start from one state, on one draw."""
+        """The second step of a course, from one state and one draw three times: as ever, which is what counts if
+        there will be no graph; by the kernels that a graph can hold; and by the graph, which must equal that."""
         tape, state = self._tapes[course], arrays_of(self.gan)
         tape.draw()
+        before = copies(state)
 
         def play() -> None:
-            with tape.playing(), capturable():
+            with tape.playing():
                 self.gan.step(batches)
 
-        before = copies(state)
+        def play_capturable() -> None:
+            with capturable():
+                play()
+
         play()
         after, gradients, scalars = copies(state), gradients_of(self.gan), tape.read()
-        put(before, state)
         try:
-            launch = self._capture(play)
+            put(before, state)
+            play_capturable()
+            expected = copies(state)
+            put(before, state)
+            launch = self._capture(play_capturable)
             launch()
-            check(state, after)
+            check(state, expected)
         except Exception as error:      # whatever CUDA, CuPy or Triton refuse: the training goes on without
             put(after, state)
             hand_back(gradients)
             self.why_not = f"{type(error).__name__}: {error}"
-        else:
-            self._graphs[course] = Graph(tape, launch, gradients_of(self.gan))
-        return scalars
+            return scalars
+        self._graphs[course] = Graph(tape, launch, gradients_of(self.gan))
+        return tape.read()
 
 
 class Graph(NamedTuple):
@@ -101,7 +108,7 @@ class Graph(NamedTuple):
 
 def captured(step: Callable[[], object]) -> Callable[[], None]:
     """What step() does on CuPy's device as a CUDA graph; returns what launches it."""
-    import cupy
+    cupy = module_of("cuda")
     pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream()
     with cupy.cuda.using_allocator(pool.malloc), stream, nothing_copied_from_the_host(cupy):
         stream.begin_capture()
@@ -111,6 +118,7 @@ def captured(step: Callable[[], object]) -> Callable[[], None]:
             graph = stream.end_capture()
 
     def launch(memory=pool) -> None:        # which must live as long as the graph
+        cupy.cuda.get_current_stream().synchronize()    # what was drawn has arrived
         graph.launch(stream)
         stream.synchronize()
 

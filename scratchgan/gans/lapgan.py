@@ -35,9 +35,9 @@ lines there; one pixel of padding mends that (`d_padding`). Most pixels of digit
 data to the bit, as l + h~ cannot be that is a sum of convolutions, and fog remains around strokes; so G_K
 ends in tanh, and the other G_k give clip(l + g) - l for an output g of their layers (`g_bounded`). Images are
 in [-1, 1], not standardised. d and u, which the paper leaves open, are a triangle filter and bilinear
-interpolation; the authors' code scales bilinearly, too. Minibatches are of 32, and the learning rate suits
-trainings of minutes. Samples come from an exponential moving average of the G_k, which takes no part in the
-game; it is short, since it moves once a step, in which G_K learns eight times.
+interpolation; the authors' code scales bilinearly, too. Samples come from an exponential moving average of
+the G_k, which takes no part in the game; it is short, since it moves once a step, in which G_K learns eight
+times.
 """
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ class Config:
     steps: int = 600                        # iterations
     updates: tuple[int, ...] = (1, 4, 8)    # of G_k and D_k in a step; k beyond have the last
     batch_size: int = 32
-    lr: float = 1.5e-3                      # Adam, for all players
+    lr: float = 1e-3                        # Adam, for all players
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 100                       # size of z_K ~ U(-1, 1)
     coarse_g_widths: tuple[int, ...] = (256, 512)   # hidden layers of G_K
     coarse_d_widths: tuple[int, ...] = (512, 256)   # hidden layers of D_K
-    g_width: int = 16                       # channels of the hidden layers of the other G_k
+    g_width: int = 24                       # channels of the hidden layers of the other G_k
     g_kernels: tuple[int, ...] = (5, 3, 3)  # edges of their convolutions' kernels, odd
     g_bounded: bool = True                  # l + h~ is cut off at the bounds of the data
     d_width: int = 24                       # channels of both convolutions of the other D_k
     g_norm: bool = True                     # batch normalisation in every G
     d_padding: int = 1                      # of the second convolution of those D_k (the authors: 0)
     d_dropout: float = 0.0                  # before the last layer of D_k, after each hidden one of D_K
-    ema_decay: float = 0.98                 # of the generator that samples are drawn from
+    ema_decay: float = 0.99                 # of the generator that samples are drawn from
     sample_every: int = 200
 
     def __post_init__(self) -> None:
