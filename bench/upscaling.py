@@ -9,11 +9,15 @@ with 4 pixels cropped on each side, as the paper does, the distance in features 
 training used ("textures") and of one of random weights that nothing was trained on ("random"), and the mean
 of all pixels less that of the photograph, in 1/255: a shift in brightness would show there. Seconds are of
 the training up to then, pictures and diagnosis included.
+
+A seed's figures and pictures are kept in results/upscaling; seeds that are there are not made again (remove
+their file to make them anew).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import tempfile
 from collections.abc import Iterator
@@ -36,7 +40,7 @@ from scratchgan.train import train
 from scratchgan.upscale import Picture, enlarge
 
 SEEDS = (0, 1, 3)          # the first three that hold out three different scenes
-PICTURE = Path(__file__).parent / "results" / "upscaling.png"
+FOLDER, PICTURE = timing.RESULTS / "upscaling", timing.RESULTS / "upscaling.png"
 DETAIL = 112                    # pixels of the edge of what the picture shows of each photograph
 # Where there is most to see, the upper left corner, in each photograph whose author lets anyone show it.
 DETAILS = {"astronaut": (40, 170), "chelsea": (80, 130), "coffee": (130, 300), "rocket": (280, 40)}
@@ -56,18 +60,28 @@ class Result:
 
 
 def measure(only: str = "") -> list[Result]:
-    """Every seed that contains `only`."""
+    """Every seed that contains `only`, trained where its file is missing."""
     results: list[Result] = []
-    shown: list[np.ndarray] = []
     for seed in SEEDS:
         if only in str(seed):
-            with tempfile.TemporaryDirectory() as folder:
-                for found, row in one_seed(seed, Path(folder) / "run"):
-                    results += found
-                    shown += row
-    if not only:
-        save_picture(shown)
+            path = FOLDER / f"seed{seed}.json"
+            if not path.exists():
+                make(seed, path)
+            results += [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
     return results
+
+
+def make(seed: int, path: Path) -> None:
+    """Train one seed, and write its results, and beside them the details of its photographs."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = list(one_seed(seed, Path(folder) / "run"))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    rows = [row for _, rows in found for row in rows]
+    if rows:
+        picture(rows).save(path.with_suffix(".png"), optimize=True)
+    results = [dataclasses.asdict(result) for results, _ in found for result in results]
+    document = {"environment": timing.environment(), "results": results}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def one_seed(seed: int, folder: Path) -> Iterator[tuple[list[Result], list[np.ndarray]]]:
@@ -139,10 +153,10 @@ def details(scene: str, low: np.ndarray, made: list[np.ndarray], high: np.ndarra
     return np.concatenate([x[part] for x in (large, *made, high)], axis=2)
 
 
-def save_picture(rows: list[np.ndarray]) -> None:
+def picture(rows: list[np.ndarray]) -> Image.Image:
     """Rows of: low resolution, bicubic, MSE pre-training, SRGAN, photograph; twice as large."""
     image = Image.fromarray(np.concatenate(rows, axis=1).transpose(1, 2, 0))
-    image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(PICTURE, optimize=True)
+    return image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST)
 
 
 def show(rows: list[Result]) -> None:
@@ -173,4 +187,6 @@ def save(rows: list[Result]) -> Path:
     header = ["seed", "photograph", "method", "steps", "seconds", *FIGURES]
     lines = [[r.seed, r.photograph, r.method, r.steps, f"{r.seconds:.0f}",
               *(f"{r.figures[name]:.5g}" for name in FIGURES)] for r in rows]
+    shown = [np.asarray(Image.open(path)) for path in sorted(FOLDER.glob("seed*.png"))]
+    Image.fromarray(np.concatenate(shown)).save(PICTURE, optimize=True)
     return timing.save("upscaling", header, lines)

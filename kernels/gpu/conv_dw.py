@@ -72,6 +72,10 @@ CONFIGURATIONS = [
     for m, q, warps in ((128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4), (128, 256, 8), (256, 64, 8))
     for p in (32, 64)
     for stages in (3, 4)
+] + [  # of boxes, too
+    {"BLOCK_M": m, "BLOCK_Q": q, "num_warps": warps, "num_stages": stages}
+    for m, q, warps in ((128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4), (128, 256, 8))
+    for stages in (3, 4, 5)
 ]
 
 

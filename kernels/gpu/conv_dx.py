@@ -76,6 +76,10 @@ CONFIGURATIONS = [
     for m, c, warps in ((128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4), (128, 256, 8), (256, 64, 8))
     for k in (32, 64)
     for stages in (3, 4)
+] + [  # of boxes, too
+    {"BLOCK_C": c, "num_warps": warps, "num_stages": stages}
+    for c, warps in ((64, 4), (128, 4), (128, 8), (256, 8))
+    for stages in (3, 4, 5)
 ]
 
 
