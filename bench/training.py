@@ -61,7 +61,7 @@ TABLES = {  # by data
     "mnist5k": Table(
         (
             Training("gan", "gan", 6500),
-            Training("cgan", "cgan", 2500, asks=True),
+            Training("cgan", "cgan", 2850, asks=True),
             Training("lapgan", "lapgan", 460),
             Training("lapgan by class", "lapgan", 460, ("class_conditional=true",), asks=True),
             Training("dcgan", "dcgan", 2500),

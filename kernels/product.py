@@ -18,13 +18,11 @@ UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own
 
 def product(a, b):
     """a @ b for arrays of at least two axes; the axes before the last two broadcast."""
-    if must_be_capturable() and on_gpu(a):
-        return matmul(a, b)
     m, k, n = *a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     many = m * k * n * (batch[0] if batch else 1) >= WORTH
     if not (on_host(a) and on_host(b) and many and len(batch) <= 1 and a.dtype == b.dtype and a.dtype.kind == "f"):
-        out = a @ b
+        out = matmul(a, b)
         return out.astype(a.dtype, copy=False) if a.dtype == b.dtype else out     # of bfloat16 NumPy makes float32
     out = np.empty((*batch, m, n), dtype=a.dtype)
     if batch:
@@ -39,17 +37,15 @@ def product(a, b):
 
 def matmul(a, b):
     """a @ b by the array's own library, or by convolution where that would refuse, as CuPy refuses to call cuBLAS
-    while a CUDA graph is captured: then the rows of a are pixels, the columns of b kernels of 1 x 1.
-
-    NotImplementedError in such a place for more axes than two, but for (m, k) times (batch, k, n).
+    while a CUDA graph is captured: then the rows of a are pixels, the columns of b kernels of 1 x 1. That serves
+    matrices, and (m, k) times (batch, k, n).
     """
-    if not (must_be_capturable() and on_gpu(a)):
-        return a @ b
-    if a.ndim == 2 and b.ndim == 3:                 # the transposed product: rows of b's transposes are pixels
-        return _by_convolution(b.transpose(0, 2, 1), a.T).transpose(0, 2, 1)
-    if a.ndim == b.ndim == 2:
+    by_ours = must_be_capturable() and on_gpu(a)
+    if by_ours and a.ndim == b.ndim == 2:
         return _by_convolution(a[None], b)[0]
-    raise NotImplementedError(f"the product of shapes {a.shape} and {b.shape} in a CUDA graph")
+    if by_ours and (a.ndim, b.ndim) == (2, 3):      # the transposed product: rows of b's transposes are pixels
+        return _by_convolution(b.transpose(0, 2, 1), a.T).transpose(0, 2, 1)
+    return a @ b
 
 
 def _by_convolution(a, b):

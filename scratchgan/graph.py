@@ -37,7 +37,12 @@ class StepGraphs:
         self._graphs: dict[Hashable, Graph] = {}
 
     def step(self, batches: Iterator) -> dict[str, float]:
-        """As the GAN's `step`."""
+        """As the GAN's `step`. Always by the kernels that a graph can hold, so that a run that is resumed goes on
+        to the same bits."""
+        with capturable():
+            return self._step(batches)
+
+    def _step(self, batches: Iterator) -> dict[str, float]:
         course = self.gan.course
         if self.why_not is not None or course is None:
             return self.gan.step(batches)
@@ -59,8 +64,8 @@ class StepGraphs:
         return f"steps run without CUDA graphs: {self.why_not}"
 
     def _captured(self, course: Hashable, batches: Iterator) -> dict[str, float]:
-        """The second step of a course, from one state and one draw three times: as ever, which is what counts if
-        there will be no graph; by the kernels that a graph can hold; and by the graph, which must equal that."""
+        """The second step of a course, from one state and one draw twice: without a graph, which is what counts if
+        there will be none, and by the graph, which must equal that."""
         tape, state = self._tapes[course], arrays_of(self.gan)
         tape.draw()
         before = copies(state)
@@ -69,20 +74,13 @@ class StepGraphs:
             with tape.playing():
                 self.gan.step(batches)
 
-        def play_capturable() -> None:
-            with capturable():
-                play()
-
         play()
         after, gradients, scalars = copies(state), gradients_of(self.gan), tape.read()
         try:
             put(before, state)
-            play_capturable()
-            expected = copies(state)
-            put(before, state)
-            launch = self._capture(play_capturable)
+            launch = self._capture(play)
             launch()
-            check(state, expected)
+            check(state, after)
         except Exception as error:      # whatever CUDA, CuPy or Triton refuse: the training goes on without
             put(after, state)
             hand_back(gradients)

@@ -293,7 +293,7 @@ ERRORS = [
     Error("tape: dropout keeps its mask", "scratchgan/functional/norm.py",
           "return input * fed(mask, _array(input))", "return input * xp(_array(input)).asarray(mask())", TAPE),
     Error("graph: launched from another state", "scratchgan/graph.py",
-          "            put(before, state)\n            launch", "            launch", TAPE),
+          "            put(before, state)\n", "", TAPE),
     Error("graph: a graph that computes something else is used", "scratchgan/graph.py",
           "if not bool(xp(a).all(off <= CLOSE * scale)):", "if False:", TAPE),
     Error("graph: gradients of an earlier step", "scratchgan/graph.py",

@@ -68,7 +68,7 @@ def test_steps_as_cuda_graphs_are_the_steps_themselves(name):
         assert scalars == pytest.approx(gan.step(batches), rel=1e-2, abs=1e-2), step
 
 
-@pytest.mark.parametrize("shapes", [((5, 3), (3, 7)), ((1, 4), (4, 1)), ((6, 5), (2, 5, 3)), ((2, 1), (3, 1, 17))])
+@pytest.mark.parametrize("shapes", [((5, 3), (3, 7)), ((1, 4), (4, 1)), ((6, 5), (2, 5, 3)), ((2, 1), (3, 1, 17)), ((2, 3, 4), (4, 5))])
 def test_products_that_can_be_captured(by_triton, monkeypatch, shapes):
     module = module_of(by_triton)
     if by_triton == "cpu":
@@ -78,5 +78,3 @@ def test_products_that_can_be_captured(by_triton, monkeypatch, shapes):
     with dispatch.capturable():
         y = product.matmul(module.asarray(a), module.asarray(b))
     np.testing.assert_allclose(to_host(y), a @ b, rtol=1e-12, atol=1e-12)
-    with dispatch.capturable(), pytest.raises(NotImplementedError, match=r"shapes \(1, 2, 2\) and \(2, 2\)"):
-        product.matmul(module.zeros((1, 2, 2)), module.zeros((2, 2)))
