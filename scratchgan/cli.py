@@ -22,9 +22,9 @@ checkpoint/.
 A checkpoint is written at the start, every --checkpoint-every steps, once a minute and at the end, also after
 Ctrl-C and SIGTERM, which let the current step finish. --resume goes on from the last checkpoint to the same
 bits as a run that was never interrupted. It keeps the run's own settings: --steps, --epochs, --sample-every,
---checkpoint-every, --log-every, --eval-every, --eval-metrics, --tensorboard, --device, --precision and
---graph may be given anew, others only with the value that the run has. A NaN or infinite loss ends the training with exit
-status 1, the last checkpoint intact.
+--checkpoint-every, --log-every, --eval-every, --eval-metrics, --tensorboard, --device, --precision and --graph
+may be given anew, others only with the value that the run has. A NaN or infinite loss ends the training with
+exit status 1, the last checkpoint intact.
 
 Every --log-every steps metrics.jsonl gets, besides losses, D's logits of examples, of held-out ones and of
 samples, norms of gradients and updates, the diversity of samples. An alarm (mode collapse, D saturated, D

@@ -107,7 +107,7 @@ class Graph(NamedTuple):
 def captured(step: Callable[[], object]) -> Callable[[], None]:
     """What step() does on CuPy's device as a CUDA graph; returns what launches it."""
     cupy = module_of("cuda")
-    pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream()
+    pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)      # CuPy captures no other stream
     with cupy.cuda.using_allocator(pool.malloc), stream, nothing_copied_from_the_host(cupy):
         stream.begin_capture()
         try:
