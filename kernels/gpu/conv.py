@@ -15,6 +15,13 @@ cache. Where BLOCK_C divides C (ALIGNED), every step lies in one tap: it adds on
 compares once for each pixel. Elsewhere each column of a step finds its own tap, so that 3 channels of k4 take
 48 columns, where they would take 256 if each tap's were padded to 16.
 
+Where tiles are too few for the GPU's processors, as with the few pixels of D's last layers, each is made by
+SPLITS programs, which add up a part of (r, s, c) each and leave it in a workspace; a second launch adds the
+parts up, in their order, and finishes the tile:
+
+    m  |  x [====|====|====]  ->  parts [split, m, k]  ->  sum over splits, `finish`
+              0    1    2
+
 Which kernel: this one serves every geometry. `conv_few.py` (at most 3 channels of y, or each channel apart)
 and `conv_boxes.py` (Hopper's copy engine) take what suits them.
 
@@ -28,6 +35,7 @@ History, by the static report of 128>256 k4 s2 in float16 on sm_90, 8 warps:
 3. Stores by a channel index that was not clamped: 8 of 16 bytes for each thread, where there were 64 of 2.
 4. 256 channels in a tile where that fills the GPU: 192 registers, and less to fetch for each product.
 5. The loop's end no constant: loops of 9 steps were unrolled, and spilled on sm_80.
+6. Splits: 512>512 k3 s2 of 16 images of 5 x 5 had 24 programs of 72 steps each, now 120 of 15.
 """
 
 from __future__ import annotations
@@ -41,7 +49,9 @@ from scratchgan.kernels.gpu import conv_boxes, conv_few
 from scratchgan.kernels.gpu.axis import PROCESSORS, axes, products, side, whole, within
 from scratchgan.kernels.gpu.epilogue import Output, Problem, channels, finish, problem, static_case
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_precision, launch
+from scratchgan.kernels.gpu.memory import empty
 from scratchgan.kernels.gpu.prepack import krsc
+from scratchgan.kernels.means import accumulated
 
 DEFAULTS = {  # by how products are taken
     "half": {"BLOCK_M": 128, "BLOCK_K": 256, "BLOCK_C": 64, "num_warps": 8, "num_stages": 3},
@@ -54,17 +64,19 @@ CONFIGURATIONS = [
     for m, k in ((128, 256), (256, 64), (128, 128), (128, 64), (64, 64), (128, 32), (128, 16))
     for c in (16, 32, 64)
     for stages in (3, 4)
-]
+] + [{"SPLITS": splits} for splits in (1, 2, 4, 8, 16)]
+LEAST_STEPS, MOST_SPLITS = 8, 16  # of a split, at least; of a tile, at most
+FINISH = {"BLOCK_M": 16, "BLOCK_K": 64, "num_warps": 4}  # of the second launch
 
 
 @triton.jit
-def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, KG, length,
+def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, PARTS, pixels, height, width, K, P, Q, KG, length, each,
                 ROWS: tl.constexpr, COLUMNS: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
                 PADDED: tl.constexpr, ALIGNED: tl.constexpr, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr,
                 GAIN: tl.constexpr, SHUFFLE: tl.constexpr, RUN: tl.constexpr, ACC: tl.constexpr,
                 PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
                 BLOCK_C: tl.constexpr):  # fmt: skip
-    """BLOCK_M pixels of y by BLOCK_K channels of one group."""
+    """BLOCK_M pixels of y by BLOCK_K channels of one group; with PARTS `each` of the products to be added up."""
     tiles_k = tl.cdiv(KG, BLOCK_K)
     tile, group = tl.program_id(0) // tiles_k, tl.program_id(1)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -77,7 +89,11 @@ def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, K
     LENGTH: tl.constexpr = ROWS.taps * COLUMNS.taps * CG
     row_of_w = (group * KG + repeated) * LENGTH
     acc = tl.zeros((BLOCK_M, BLOCK_K), ACC)
-    for start in range(0, length, BLOCK_C):  # of LENGTH, but no constant, or short loops would be unrolled
+    first, last = 0, length  # which is LENGTH, but no constant, or short loops would be unrolled
+    if PARTS is not None:
+        first = tl.program_id(2) * each
+        last = tl.minimum(first + each, length)
+    for start in range(first, last, BLOCK_C):
         i = tl.arange(0, BLOCK_C)
         if ALIGNED:
             r, s = start // CG // COLUMNS.taps * ROWS.dilation, start // CG % COLUMNS.taps * COLUMNS.dilation
@@ -99,7 +115,27 @@ def conv_kernel(X, W, Y, BIAS, RESIDUAL, SUMS, pixels, height, width, K, P, Q, K
             w = tl.load(W + (row_of_w[None, :] + i[:, None]), mask=known[:, None], other=0.0)
         acc = tl.dot(x, w, acc, input_precision=PRECISION, out_dtype=ACC)
     k = group * KG + channels(t, KG, RUN)
-    finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, t < KG, K, P, Q,
+    if PARTS is not None:
+        place = (tl.program_id(2) * pixels + m)[:, None] * K + k[None, :]
+        tl.store(PARTS + place, acc, mask=(m < pixels)[:, None] & (t < KG)[None, :])
+    else:
+        finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, t < KG, K, P, Q,
+               ACTIVATION, SLOPE, GAIN, SHUFFLE)  # fmt: skip
+
+
+@triton.jit
+def finish_parts_kernel(PARTS, Y, BIAS, RESIDUAL, SUMS, splits, pixels, K, P, Q, KG, ACTIVATION: tl.constexpr,
+                        SLOPE: tl.constexpr, GAIN: tl.constexpr, SHUFFLE: tl.constexpr, RUN: tl.constexpr,
+                        BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
+    """BLOCK_M pixels by BLOCK_K channels of all groups, from their parts (splits, pixels, K)."""
+    tile = tl.program_id(0)
+    m, t = tile * BLOCK_M + tl.arange(0, BLOCK_M), tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    k = t // KG * KG + channels(t % KG, KG, RUN)
+    inside = (m < pixels)[:, None] & (t < K)[None, :]
+    acc = tl.zeros((BLOCK_M, BLOCK_K), PARTS.dtype.element_ty)
+    for split in range(splits):
+        acc += tl.load(PARTS + (split * pixels + m)[:, None] * K + k[None, :], mask=inside, other=0.0)
+    finish(acc, Y, BIAS, RESIDUAL, SUMS, tile, m, m < pixels, k, t < K, K, P, Q,
            ACTIVATION, SLOPE, GAIN, SHUFFLE)  # fmt: skip
 
 
@@ -114,21 +150,38 @@ def conv_fused_nhwc(x, w, geometry: Geometry, epilogue: Epilogue):
     if conv_few.suits(p):
         return conv_few.by_lanes(p)
     w = krsc(p.w, p.x.dtype)
-    return conv_boxes.by_boxes(p, w) if conv_boxes.suits(p, w) else by_pointers(p, w)
+    by_boxes = conv_boxes.suits(p, w) and _splits(p, _tiles(p)) == 1
+    return conv_boxes.by_boxes(p, w) if by_boxes else by_pointers(p, w)
 
 
 def by_pointers(p: Problem, w):
     """Launch `conv_kernel`, the weights packed as (K, R, S, C)."""
     rows, columns = axes(p.geometry)
-    tiles = configuration("conv", p.key, _tiles(p))
+    tiles = _tiles(p)
+    tiles = configuration("conv", p.key, {**tiles, "SPLITS": _splits(p, tiles)})
+    splits = tiles.pop("SPLITS")
     across = triton.cdiv(p.pixels, tiles["BLOCK_M"])
-    out = Output(p, across)
-    grid = (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups)
-    launch(conv_kernel, grid, p.x, w, *out.pointers, p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG,
-           p.length, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG, PADDED=p.padded,
+    grid = (across * triton.cdiv(p.KG, tiles["BLOCK_K"]), p.geometry.groups, splits)
+    each = triton.cdiv(triton.cdiv(p.length, tiles["BLOCK_C"]), splits) * tiles["BLOCK_C"]
+    parts = None if splits == 1 else empty(p.x, (splits, p.pixels, p.K), accumulated(p.x.dtype))
+    tall = across if splits == 1 else triton.cdiv(p.pixels, FINISH["BLOCK_M"])
+    out = Output(p, tall)
+    launch(conv_kernel, grid, p.x, w, *out.pointers, parts, p.pixels, *p.geometry.size, p.K, *p.geometry.out, p.KG,
+           p.length, each, ROWS=rows, COLUMNS=columns, C=p.C, CG=p.CG, PADDED=p.padded,
            ALIGNED=p.CG % tiles["BLOCK_C"] == 0, RUN=p.run, ACC=accumulator(p.x.dtype),
            PRECISION=dot_precision(), **out.constants, **tiles)  # fmt: skip
+    if parts is not None:
+        grid = (tall, triton.cdiv(p.K, FINISH["BLOCK_K"]))
+        launch(finish_parts_kernel, grid, parts, *out.pointers, splits, p.pixels, p.K, *p.geometry.out, p.KG,
+               RUN=p.run, **out.constants, **FINISH)  # fmt: skip
     return out.results()
+
+
+def _splits(p: Problem, tiles: dict[str, int]) -> int:
+    """How many programs share a tile, so that all processors have one, of some steps each."""
+    tall, wide = triton.cdiv(p.pixels, tiles["BLOCK_M"]), triton.cdiv(p.KG, tiles["BLOCK_K"])
+    programs, steps = max(1, tall * wide * p.geometry.groups), triton.cdiv(p.length, tiles["BLOCK_C"])
+    return max(1, min(PROCESSORS // programs, steps // LEAST_STEPS, MOST_SPLITS))
 
 
 def _tiles(p: Problem) -> dict[str, int]:
@@ -153,7 +206,7 @@ def static_cases() -> dict[str, Case]:
     float16, float32 = np.float16, np.float32
     return {
         "float16 128>256 k4 s2, odd size": static_case(float16, 128, 128, 256, 33, 4, 2, 1),
-        "float16 512>512 k3, few pixels": static_case(float16, 16, 512, 512, 5, 3, 2, 1),
+        "float16 512>512 k3, few pixels": static_case(float16, 16, 512, 512, 5, 3, 2, 1, sums=True),
         "float16 100>256 k3": static_case(float16, 128, 100, 256, 32, 3, 1, 1),
         "float16 3>64 k4 s2": static_case(float16, 128, 3, 64, 64, 4, 2, 1),
         "float16 128>32 k1": static_case(float16, 128, 128, 32, 64, 1, 1, 0),

@@ -28,9 +28,10 @@ descends -E[log D(G(z, l), l)], as in the authors' code.
 
 Departures. The paper trains each level in a run of its own, for as long as it needs. Here one step updates
 all of them, coarse ones several times (`updates`): they are cheap, and what a sample shows is decided there.
-Both players learn from the same z and l in turn. Adam in SGD's place, D_K has leaky rectifiers, G batch
-normalisation, and D no dropout by default: with it, no D tells more than chance within minutes. The authors'
-D_k never see the last row and column of an even edge, which 5x5 with stride 2 leaves over, and G_k draws
+Both players learn from the same z and l in turn. Adam in SGD's place; G_K learns at a quarter of the others'
+rate: at the same one it is ahead of D_K, which then tells less than chance, and samples lose their variety.
+D_K has leaky rectifiers, G batch normalisation, and D no dropout by default: with it, no D tells more than
+chance within minutes. The authors' D_k never see the last row and column of an even edge, which 5x5 with stride 2 leaves over, and G_k draws
 lines there; one pixel of padding mends that (`d_padding`). Most pixels of digits are at the bounds of the
 data to the bit, as l + h~ cannot be that is a sum of convolutions, and fog remains around strokes; so G_K
 ends in tanh, and the other G_k give clip(l + g) - l for an output g of their layers (`g_bounded`). Images are
@@ -80,7 +81,8 @@ class Config:
     steps: int = 600                        # iterations
     updates: tuple[int, ...] = (1, 4, 8)    # of G_k and D_k in a step; k beyond have the last
     batch_size: int = 32
-    lr: float = 1e-3                        # Adam, for all players
+    lr: float = 1e-3                        # Adam, for all players but
+    coarse_g_lr: float = 2.5e-4             # G_K
     betas: tuple[float, float] = (0.5, 0.999)
     latent: int = 100                       # size of z_K ~ U(-1, 1)
     coarse_g_widths: tuple[int, ...] = (256, 512)   # hidden layers of G_K
@@ -100,6 +102,8 @@ class Config:
         check_limits(self, edges=(2, math.inf), updates=whole, latent=whole, coarse_g_widths=whole,
                      coarse_d_widths=whole, g_width=whole, g_kernels=whole, d_width=whole, d_padding=(0, 5),
                      d_dropout=share, betas=share, ema_decay=share)
+        if self.coarse_g_lr <= 0:
+            raise UserError(f"coarse_g_lr={self.coarse_g_lr}: expected a number above 0")
         if not all(k % 2 for k in self.g_kernels):
             raise UserError(f"g_kernels={self.g_kernels}: expected odd numbers, so that convolutions keep "
                             "the size")
@@ -299,6 +303,7 @@ class LAPGAN(Sampler):
         self.optimizer_g, self.optimizer_d = (
             optim.Adam([{"params": level.parameters()} for level in player.levels], config.lr, config.betas)
             for player in (self.generator, self.discriminator))
+        self.optimizer_g.param_groups[-1]["lr"] = config.coarse_g_lr
         self.ema = optim.EMA(self.generator, config.ema_decay, warmup=True)
 
     def prior(self, stream: np.random.Generator, n: int) -> np.ndarray:

@@ -96,15 +96,36 @@ def test_is_the_reference_in_tiles_as_they_come(on, dtype, case):
 
 
 @pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("splits", [1, 3, 16])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_splits_are_the_reference(on, case, splits):
+    """16 are more than most of these have steps: some of them add up nothing."""
+    with launch.trying(**SMALL, SPLITS=splits):
+        check(on, conv_nhwc, *factors(case, np.float32), geometry=case[0], reduction=terms(case))
+
+
+@pytest.mark.parametrize("on", ON)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_few_pixels_are_split_by_themselves(on, dtype, monkeypatch):
+    case, asked = (geometry((4, 4), (4, 4), (2, 2), (1, 1)), 2, 64, 40), []
+    found = gpu._splits
+    monkeypatch.setattr(gpu, "_splits", lambda *of: asked.append(found(*of)) or asked[-1])
+    check(on, conv_nhwc, *factors(case, dtype), geometry=case[0], reduction=terms(case))
+    assert asked and min(asked) > 1
+
+
+@pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("case", BOXES.values(), ids=BOXES)
 def test_boxes_are_the_reference(on, case, monkeypatch):
+    monkeypatch.setattr(gpu, "_splits", lambda *_: 1)
     if on == "interpreter":
         monkeypatch.setattr(gpu, "by_pointers", None)
     check(on, conv_nhwc, *factors(case, np.float16), geometry=case[0], reduction=terms(case))
 
 
 @pytest.mark.parametrize("on", ON)
-def test_what_follows_boxes(on):
+def test_what_follows_boxes(on, monkeypatch):
+    monkeypatch.setattr(gpu, "_splits", lambda *_: 1)
     args, settings = with_epilogue(
         BOXES["k3"], np.float16, bias=True, residual=True, sums=True, activation="relu"
     )
@@ -163,10 +184,11 @@ def with_epilogue(case, dtype, bias=False, residual=False, **settings):
 @pytest.mark.parametrize("on", ON)
 @pytest.mark.parametrize("name", ["DCGAN's D, k4 s2", "two groups", "no images"])
 @pytest.mark.parametrize("epilogue", EPILOGUES.values(), ids=EPILOGUES)
-def test_what_follows(on, name, epilogue):
+@pytest.mark.parametrize("splits", [1, 2])
+def test_what_follows(on, name, epilogue, splits):
     form, N, C, K = CASES[name]
     case = form, N, C, K - K % (4 * form.groups)
-    with launch.trying(**SMALL):
+    with launch.trying(**SMALL, SPLITS=splits):
         args, settings = with_epilogue(case, np.float32, **epilogue)
         check(on, fused, *args, **settings, reduction=terms(case) + N * form.out[0] * form.out[1])
 

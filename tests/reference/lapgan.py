@@ -158,7 +158,15 @@ class Training(Parts):
                 ),
             ]
         )
-        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas)
+        *fine, coarsest = self.generator.levels
+        rates = [config.lr] * len(fine) + [config.coarse_g_lr]
+        self.optimizer_g = torch.optim.Adam(
+            [
+                {"params": list(level.parameters()), "lr": lr}
+                for level, lr in zip([*fine, coarsest], rates)
+            ],
+            betas=config.betas,
+        )
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=config.lr, betas=config.betas)
         self.ema = Average(self.generator, config.ema_decay)
 
