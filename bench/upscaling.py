@@ -40,7 +40,7 @@ from scratchgan.train import train
 from scratchgan.upscale import Picture, enlarge
 
 SEEDS = (0, 1, 3)          # the first three that hold out three different scenes
-FOLDER, PICTURE = timing.RESULTS / "upscaling", timing.RESULTS / "upscaling.png"
+FOLDER = timing.RESULTS / "upscaling"
 DETAIL = 112                    # pixels of the edge of what the picture shows of each photograph
 # Where there is most to see, the upper left corner, in each photograph whose author lets anyone show it.
 DETAILS = {"astronaut": (40, 170), "chelsea": (80, 130), "coffee": (130, 300), "rocket": (280, 40)}
@@ -187,6 +187,4 @@ def save(rows: list[Result]) -> Path:
     header = ["seed", "photograph", "method", "steps", "seconds", *FIGURES]
     lines = [[r.seed, r.photograph, r.method, r.steps, f"{r.seconds:.0f}",
               *(f"{r.figures[name]:.5g}" for name in FIGURES)] for r in rows]
-    shown = [np.asarray(Image.open(path)) for path in sorted(FOLDER.glob("seed*.png"))]
-    Image.fromarray(np.concatenate(shown)).save(PICTURE, optimize=True)
     return timing.save("upscaling", header, lines)

@@ -177,19 +177,23 @@ def arrays_of(gan: Any) -> list[Any]:
 
 
 def gradients_of(gan: Any) -> list[tuple[Tensor, Tensor | None]]:
+    """(weight, its gradient) of all players."""
     return [(p, p.grad) for player in gan.players().values() for p in player.network.parameters()]
 
 
 def hand_back(gradients: list[tuple[Tensor, Tensor | None]]) -> None:
+    """Give the weights these gradients."""
     for weight, gradient in gradients:
         weight.grad = gradient
 
 
 def copies(arrays: list[Any]) -> list[Any]:
+    """What the arrays hold now."""
     return [a.copy() for a in arrays]
 
 
 def put(source: list[Any], target: list[Any]) -> None:
+    """Write what `source` holds into the arrays of `target`."""
     for a, b in zip(source, target):
         b[...] = a
 
