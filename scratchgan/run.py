@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from scratchgan import checkpoint, data, gans, precision, report, settings, snapshots, storage
-from scratchgan.backend import Streams, module_of, on_gpu, use_streams
+from scratchgan.backend import Streams, module_of, use_streams
 from scratchgan.errors import UserError
 from scratchgan.graph import StepGraphs
 from scratchgan.kernels.dispatch import set_float32_matmul_precision
@@ -149,8 +149,8 @@ class Run:
             raise
         except (ValueError, MemoryError) as error:
             raise UserError(f"{plan.gan} cannot be built with these settings: {error}") from error
-        there = on_gpu(next(self.gan.generator.parameters())._array)
-        self.graphs = StepGraphs(self.gan) if there and plan.graph is not False else None
+        wanted = plan.device.startswith("cuda") and plan.graph is not False
+        self.graphs = StepGraphs(self.gan) if wanted else None
         if self.gan.conditioned_on == "images":
             unseen = self.held_out_data or self.train_data
             count = min(SHOWN, len(unseen))

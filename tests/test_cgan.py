@@ -15,7 +15,7 @@ from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans import cgan
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import one_hot
+from scratchgan.gans.sampling import constant, one_hot
 
 MNIST = Spec((1, 28, 28), -1.0, 1.0, 10)
 N, LATENT, CLASSES = 5, 3, 4
@@ -85,7 +85,7 @@ def test_equation_2_of_the_mlps_by_loops():
 
     expected = sum(log(1 / (1 + exp(-logit(s.ravel(), label)))) for s, label in zip(x, labels)) / N
     expected += sum(log(1 - 1 / (1 + exp(-logit(made(v, label), label)))) for v, label in zip(z, labels)) / N
-    y = one_hot(labels, CLASSES, G)
+    y = constant(one_hot(labels, CLASSES), G)
     found = value(D(scratchgan.tensor(x), y), D(G(scratchgan.tensor(z), y), y))
     assert found.item() == pytest.approx(expected, rel=1e-12)
 
@@ -95,7 +95,7 @@ def test_the_convolutional_d_sees_constant_maps_of_the_class():
     x = np.random.default_rng(0).standard_normal((2, 1, 8, 8))
     maps = np.zeros((2, 4, 8, 8))
     maps[:, 0], maps[0, 1 + 2], maps[1, 1 + 0] = x[:, 0], 1, 1
-    found = D(scratchgan.tensor(x), one_hot(np.array([2, 0]), 3, D)).detach().numpy()
+    found = D(scratchgan.tensor(x), constant(one_hot(np.array([2, 0]), 3), D)).detach().numpy()
     np.testing.assert_array_equal(found, D.network(scratchgan.tensor(maps)).detach().numpy())
 
 
