@@ -5,8 +5,8 @@ that it reports. PyTorch's side is tests/reference, the loop as it is usually wr
 give PyTorch the advantage of switching D's gradients off while G learns, which scratchgan's
 `backward(inputs=...)` amounts to.
 
-With `--device cuda` ours runs on CuPy and Triton, as CUDA graphs (`scratchgan/graph.py`), and PyTorch's rows come twice: eager, and with its networks
-under torch.compile. Both sides read their losses at the end of a step, which waits for the GPU.
+With `--device cuda` ours runs on CuPy and Triton, as CUDA graphs (`scratchgan/graph.py`), and PyTorch's rows
+come twice: eager, and with its networks under torch.compile. Both sides read their losses at the end of a step, which waits for the GPU.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What each GAN reaches in five minutes on one thread: figures of `scratchgan evaluate`.
+"""What each GAN reaches within five minutes on one thread: figures of `scratchgan evaluate`.
 
 Every run is `scratchgan train GAN --data DATA --steps N --seed S`, with settings where `TABLES` names some, on
-one thread, two side by side; N is about five minutes on the machine named in the results; then `scratchgan
+one thread, two side by side; N is three to five minutes on the machine named in the results; then `scratchgan
 evaluate`. Both commands, the seconds of the training and the figures are written to
 results/training/RUN-seedS.json, a strip of samples beside it; runs whose file is there are not made again, so a
 stopped bench goes on where it was (remove a file to make its run anew). A table has means over the seeds, with

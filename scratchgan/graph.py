@@ -25,8 +25,9 @@ CLOSE = 1e-4        # of the largest number of an array: what a graph's result m
 class StepGraphs:
     """The steps of a GAN, by CUDA graphs where they can be.
 
-    `why_not` is None, or says why there are no graphs (any more); `news` says it once. `capture(step)` makes a graph of what step()
-    does on the device and returns what launches it; another one stands in for CUDA in the tests.
+    `why_not` is None, or says why there are no graphs (any more); `news` says it once. `capture(step)` makes a
+    graph of what step() does on the device and returns what launches it; another one stands in for CUDA in the
+    tests.
     """
 
     def __init__(self, gan: Any, capture: Callable[[Callable[[], object]], Callable[[], None]] | None = None):

@@ -90,7 +90,7 @@ class Tape:
 
 def fed(draw: Draw, like, dtype=None):
     """draw(), a host array, as an array of `dtype`, by default that of `like`, on the device of `like`."""
-    dtype = dtype or like.dtype
+    dtype = like.dtype if dtype is None else dtype
     return xp(like).asarray(draw(), dtype=dtype) if _tape is None else _tape.next(draw, like, dtype)
 
 
