@@ -220,11 +220,12 @@ def test_the_level_follows_from_the_images_shown(shown, level):
     assert ours.state_dict() == {"shown": shown}
 
 
-def test_growth_without_stages():
-    assert stylegan.Growth(0, 3, 0, 0).level == 3.0
-    steps = stylegan.Growth(0, 3, 10, 0)
-    steps.shown = 25
-    assert steps.level == 2.0
+@pytest.mark.parametrize("stable, fade, shown, level", [
+    (0, 0, 0, 3), (10, 0, 0, 0), (10, 0, 9, 0), (10, 0, 10, 1), (10, 0, 25, 2), (0, 10, 0, 0), (0, 10, 15, 1.5)])
+def test_growth_without_stages(stable, fade, shown, level):
+    ours, theirs = stylegan.Growth(0, 3, stable, fade), reference.Growth(0, 3, stable, fade)
+    ours.shown = theirs.shown = shown
+    assert ours.level == theirs.level() == level
 
 
 def test_fading_in_begins_and_ends_smoothly():

@@ -215,7 +215,7 @@ class Growth:
         level, left = float(self.first), self.shown
         while level < self.last:
             left -= self.stable
-            if left <= 0:
+            if left < 0:
                 break
             level += min(left / self.fade, 1.0) if self.fade else 1.0
             left -= self.fade
