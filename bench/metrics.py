@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from bench.timing import Budget, Row, check_close
+from bench.timing import Budget, Row, check_close, row_of
 from scratchgan.data.seeds import generator
 from scratchgan.metrics.density_coverage import density_coverage
 from scratchgan.metrics.frechet_distance import FrechetDistance
@@ -133,12 +133,10 @@ def measure(budget: Budget, only: str = "") -> list[Row]:
 
 def _compare(workload: Workload, rounds: int) -> Row:
     functions = (workload.ours, workload.theirs)
-    times = np.empty((2, rounds))
+    times: tuple[list[float], list[float]] = ([], [])
     for k in range(rounds):
         for i in (0, 1) if k % 2 else (1, 0):
             begin = time.perf_counter()
             functions[i]()
-            times[i, k] = 1e3 * (time.perf_counter() - begin)
-    ours, theirs = np.median(times, axis=1)
-    low, high = np.quantile(times[0] / times[1], (0.25, 0.75))
-    return Row(workload.name, float(ours), float(theirs), float(low), float(high))
+            times[i].append(1e3 * (time.perf_counter() - begin))
+    return row_of(workload.name, *times)

@@ -12,12 +12,13 @@ come twice: eager, and with its networks under torch.compile. Both sides read th
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 
 from bench.timing import Budget, Row, compare
+from scratchgan import gans
 from scratchgan.data import Spec
 from scratchgan.graph import StepGraphs
 from tests.twins import IMAGE, POINT, Twins, batches, for_torch, twins
@@ -95,7 +96,8 @@ def check(workload: Workload, device: str = "cpu") -> None:
     """The first steps on the same noise report the same losses (tests/test_training_steps.py compares every
     weight, in float64).
     """
-    off = {"d_dropout": 0.0} if workload.gan == "gan" else {}
+    names = [f.name for f in fields(gans.get(workload.gan).config_class)]
+    off = {name: 0.0 for name in names if name.endswith("dropout")}
     ours, theirs = stepping(workload, workload.twins(device, replay=True, **off), device)
     for tolerance in TOLERANCES:
         found, expected = ours(), theirs()

@@ -1,8 +1,9 @@
 """How things are timed and written down.
 
 Two functions are timed in turn, round by round, the order swapped in every round, so that whatever disturbs
-the machine disturbs both. A round calls a function as often as fits into some milliseconds; the result is the
-median over the rounds.
+the machine disturbs both. A round calls a function as often as fits into some milliseconds; times and ratios
+are medians over the rounds. A ratio is that of one round: a machine whose speed drifts from round to round
+moves the quotient of two medians, but hardly that.
 
 Both sides run in one process with the same number of threads. `backend.keep_freed_memory` therefore serves
 PyTorch's allocations too, which speeds PyTorch up: the stricter comparison. Between calls one library's
@@ -42,17 +43,15 @@ QUICK = Budget(rounds=5, seconds=0.02)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: milliseconds of each side, the quartiles of ours over PyTorch's round by round."""
+    """One line of a table: milliseconds of each side; ours over PyTorch's round by round, median and quartiles.
+    """
 
     name: str
     ours: float
     torch: float
+    ratio: float
     low: float
     high: float
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.torch
 
 
 def same_threads() -> None:
@@ -69,9 +68,13 @@ def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object],
     for k in range(budget.rounds):
         for i in (0, 1) if k % 2 else (1, 0):
             times[i].append(_milliseconds(functions[i], counts[i]))
-    ratios = [a / b for a, b in zip(*times)]
-    low, high = np.quantile(ratios, (0.25, 0.75))
-    return Row(name, statistics.median(times[0]), statistics.median(times[1]), float(low), float(high))
+    return row_of(name, *times)
+
+
+def row_of(name: str, ours: list[float], theirs: list[float]) -> Row:
+    """From milliseconds, a pair for each round."""
+    low, middle, high = np.quantile(np.divide(ours, theirs), (0.25, 0.5, 0.75)).tolist()
+    return Row(name, statistics.median(ours), statistics.median(theirs), middle, low, high)
 
 
 def _milliseconds(function: Callable[[], object], count: int) -> float:

@@ -54,9 +54,15 @@ def test_medians_are_milliseconds_per_call():
     assert row.ours > 3.9 and row.torch > 1.9 and row.low <= row.high
 
 
+def test_a_ratio_is_one_round_by_round():
+    """Both sides take as long as each other but for one round; the quotient of the medians is 2."""
+    row = timing.row_of("drift", [4, 4, 4, 1, 1], [4, 4, 2, 1, 1])
+    assert (row.ours, row.torch, row.ratio) == (4, 2, 1)
+
+
 def test_results_say_where_they_come_from(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "RESULTS", tmp_path)
-    path = timing.save_rows("engine", [timing.Row("add", 1.0, 2.0, 0.4, 0.6)])
+    path = timing.save_rows("engine", [timing.Row("add", 1.0, 2.0, 0.5, 0.4, 0.6)])
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line.split(":")[0] for line in lines[:6]] == [
         "# cpu",
