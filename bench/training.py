@@ -62,13 +62,13 @@ TABLES = {  # by data
         (
             Training("gan", "gan", 6500),
             Training("cgan", "cgan", 2850, asks=True),
-            Training("lapgan", "lapgan", 520),
+            Training("lapgan", "lapgan", 650),
             Training("lapgan by class", "lapgan", 500, ("class_conditional=true",), asks=True),
             Training("dcgan", "dcgan", 2500),
-            Training("wgan", "wgan", 780),
-            Training("wgan_gp", "wgan_gp", 560),
-            Training("stylegan", "stylegan", 2400),
-            Training("stylegan2", "stylegan2", 1850),
+            Training("wgan", "wgan", 1900),
+            Training("wgan_gp", "wgan_gp", 780),
+            Training("stylegan", "stylegan", 2900),
+            Training("stylegan2", "stylegan2", 2300),
         ),
         {
             "fid": ("fid", "fid"), "kid": ("kid", "kid"), "precision": ("precision_recall", "precision"),
@@ -77,7 +77,7 @@ TABLES = {  # by data
         },
     ),
     "photographs": Table(
-        (Training("lapgan", "lapgan", 390), Training("dcgan", "dcgan", 2500)),
+        (Training("lapgan", "lapgan", 400), Training("dcgan", "dcgan", 2500)),
         {"sliced Wasserstein": ("swd", "swd")},
     ),
 }

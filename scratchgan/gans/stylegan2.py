@@ -100,7 +100,7 @@ class Config:
     g_width: int = 8                        # G's channels at full size, doubling with each halving ... [32]
     d_width: int = 16                       # D's [32]
     max_width: int = 64                     # ... up to these [512]
-    ema_decay: float = 0.995                # of the generator that samples are drawn from [0.9978]
+    ema_decay: float = 0.99                 # of the generator that samples are drawn from [0.9978]
     sample_every: int = 250
 
     def __post_init__(self) -> None:

@@ -19,8 +19,8 @@ f_w + const is the same critic, so the bias of its last layer never has a gradie
 move it.
 
 Departures. The networks are the DCGAN's for images, with the critic's batch normalisation as in the paper,
-and MLPs for points. alpha is ten times the paper's, since runs last minutes; for points c is larger, since
-without normalisation values shrink from layer to layer. The authors' code gives the critic 100 updates in
+and MLPs for points. alpha is twenty times the paper's, c three times, and a minibatch has a quarter of its
+samples, since runs last minutes. The authors' code gives the critic 100 updates in
 each of the first 25 steps and in every 500th; here, as in Algorithm 1, it has n_critic always. Samples come
 from an exponential moving average of G's weights, which takes no part in the game.
 """
@@ -57,8 +57,8 @@ class Config:
     """Hyperparameters; the defaults are for images, `POINTS` holds those for the plane."""
     data: str = "mnist5k"
     size: int | None = 32                   # edge in pixels: 8, 16, 28, 32, 64 ...; None: the data's own
-    steps: int = 1200                       # updates of G
-    batch_size: int = 32                    # m (the paper: 64)
+    steps: int = 2400                       # updates of G
+    batch_size: int = 16                    # m (the paper: 64)
     n_critic: int = 5                       # updates of the critic per update of G
     clip: float = 0.03                      # c (the paper: 0.01)
     lr: float = 1e-3                        # alpha, of RMSProp for both players (the paper: 5e-5)

@@ -136,7 +136,7 @@ class Training(Parts):
                     for e in fine
                 ),
                 dense(
-                    config.latent + self.classes, config.coarse_g_widths, pixels, nn.ReLU, config.g_norm, 0
+                    config.latent + self.classes, config.coarse_g_widths, pixels, nn.ReLU, False, 0
                 ),
             ]
         )
@@ -158,15 +158,7 @@ class Training(Parts):
                 ),
             ]
         )
-        *fine, coarsest = self.generator.levels
-        rates = [config.lr] * len(fine) + [config.coarse_g_lr]
-        self.optimizer_g = torch.optim.Adam(
-            [
-                {"params": list(level.parameters()), "lr": lr}
-                for level, lr in zip([*fine, coarsest], rates)
-            ],
-            betas=config.betas,
-        )
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas)
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=config.lr, betas=config.betas)
         self.ema = Average(self.generator, config.ema_decay)
 
