@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-from bench import cuda, timing
+from bench import cuda, readme, timing
 from scratchgan import backend
 from scratchgan.errors import UserError
 
@@ -90,7 +90,10 @@ def _run(table: str, args: argparse.Namespace) -> None:
         def write(rows):
             if "cuda" in device.values():
                 return timing.save_rows(f"{table}_cuda", rows, other, cuda.environment())
-            return timing.save_rows(table, rows, other)
+            path = timing.save_rows(table, rows, other)
+            if table == "steps":
+                readme.put_steps()
+            return path
 
     if rows and not args.quick and not args.only:
         print(f"written to {write(rows)}")

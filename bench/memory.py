@@ -86,13 +86,15 @@ def show(peaks: list[Peak]) -> None:
 
 
 def save(peaks: list[Peak]) -> Path:
-    from bench import timing
+    from bench import readme, timing
 
-    return timing.save(
+    path = timing.save(
         "memory",
         ["name", "ours_mib", "torch_mib", "ratio"],
         [[p.name, f"{p.ours:.1f}", f"{p.torch:.1f}", f"{p.ratio:.3f}"] for p in peaks],
     )
+    readme.put_steps()
+    return path
 
 
 if __name__ == "__main__":

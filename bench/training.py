@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench import timing
+from bench import readme, timing
 from scratchgan import report
 from scratchgan.run import open_run
 
@@ -84,7 +83,6 @@ TABLES = {  # by data
 SIDE_BY_SIDE = 2
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "SCRATCHGAN_NUM_THREADS": "1"}
 FOLDER = timing.RESULTS / "training"
-README = timing.RESULTS.parent.parent / "README.md"
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,7 @@ def save(rows: list[Run]) -> Path:
     for data in TABLES:
         picture(data)
         header, *lines = lines_of(data, rows)
-        into_readme(data, header, lines)
+        readme.put(data, "training", header, lines)
         path = timing.save(f"training_{data}", header, lines)
     return path.parent
 
@@ -236,16 +234,3 @@ def picture(data: str) -> None:
     width = max(strip.width for strip in strips)
     alike = [strip.resize((width, strip.height * width // strip.width), Image.Resampling.NEAREST) for strip in strips]
     Image.fromarray(np.concatenate(alike)).save(timing.RESULTS / f"training_{data}.png")
-
-
-def into_readme(data: str, header: list[str], lines: list[list[str]]) -> None:
-    """Write the table between its marks."""
-    begin, end = f"<!-- {data}: written by python -m bench training -->", f"<!-- end of {data} -->"
-    marked = "\n".join([begin, *markdown(header, lines), end])
-    text = README.read_text(encoding="utf-8")
-    README.write_text(re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: marked, text, flags=re.DOTALL),
-                      encoding="utf-8")
-
-
-def markdown(header: list[str], lines: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)]

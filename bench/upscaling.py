@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench import timing
+from bench import readme, timing
 from scratchgan import gans
 from scratchgan.data.images import to_bytes, to_unit
 from scratchgan.data.photographs import SCENES, photograph
@@ -183,7 +183,20 @@ def spread(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
+def table(rows: list[Result]) -> list[list[str]]:
+    """What each training gains over bicubic enlargement: mean and standard deviation over all photographs."""
+    lines = []
+    for method in ("MSE pre-training", "SRGAN"):
+        of = [r for r in rows if r.method == method]
+        gains = [[gain(rows, r)[name] for r in of] for name in FIGURES]
+        minutes = np.mean([r.seconds for r in of]) / 60
+        gained = [f"{np.mean(g):+.3f} ± {spread(g):.3f}" for g in gains]
+        lines.append([method, str(of[0].steps), f"{minutes:.1f}", *gained])
+    return lines
+
+
 def save(rows: list[Result]) -> Path:
+    readme.put("upscaling", "upscaling", ["less bicubic", "steps", "minutes", *FIGURES], table(rows))
     header = ["seed", "photograph", "method", "steps", "seconds", *FIGURES]
     lines = [[r.seed, r.photograph, r.method, r.steps, f"{r.seconds:.0f}",
               *(f"{r.figures[name]:.5g}" for name in FIGURES)] for r in rows]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import critic, engine, kernels, ops, steps, timing
+from bench import critic, engine, kernels, ops, readme, steps, timing
 from bench.cuda import Times
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +73,21 @@ def test_results_say_where_they_come_from(tmp_path, monkeypatch):
         "# torch",
     ]
     assert list(csv.DictReader(lines[6:]))[0]["ratio"] == "0.5"
+
+
+def test_tables_of_the_readme_stand_between_their_marks(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "RESULTS", tmp_path)
+    monkeypatch.setattr(readme, "PATH", tmp_path / "README.md")
+    text = "before\n<!-- steps: written by python -m bench steps memory -->\nold\n<!-- end of steps -->\nafter\n"
+    readme.PATH.write_text(text, encoding="utf-8")
+    timing.save_rows("steps", [timing.Row("gan", 30.4, 20.0, 1.512, 1.4, 1.6), timing.Row("new", 1905.0, 2000.0, 0.95, 0.9, 1.0)])
+    timing.save("memory", ["name", "ours_mib", "torch_mib", "ratio"], [["gan", "5.0", "10.0", "0.500"]])
+    readme.put_steps()
+    lines = readme.PATH.read_text(encoding="utf-8").splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert lines[4:6] == ["| gan | 30 | 1.51 (1.40 to 1.60) | 0.50 |", "| new | 1905 | 0.95 (0.90 to 1.00) |  |"]
+    with pytest.raises(ValueError, match="expected the marks <!-- other: written by"):
+        readme.put("other", "steps", ["name"], [])
 
 
 def test_critics_are_followed_on_the_line():
