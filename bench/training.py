@@ -61,7 +61,7 @@ TABLES = {  # by data
         (
             Training("gan", "gan", 6500),
             Training("cgan", "cgan", 2850, asks=True),
-            Training("lapgan", "lapgan", 650),
+            Training("lapgan", "lapgan", 620),
             Training("lapgan by class", "lapgan", 500, ("class_conditional=true",), asks=True),
             Training("dcgan", "dcgan", 2500),
             Training("wgan", "wgan", 1900),

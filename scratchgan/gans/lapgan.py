@@ -29,10 +29,9 @@ descends -E[log D(G(z, l), l)], as in the authors' code.
 Departures. The paper trains each level in a run of its own, for as long as it needs. Here one step updates
 all of them, coarse ones several times (`updates`): they are cheap, and what a sample shows is decided there.
 Both players learn from the same z and l in turn. Adam in SGD's place, without momentum (beta1 = 0): with 0.5,
-G_K keeps ahead of D_K, which then tells no more than chance, and digits drawn from I~_K have three quarters of
-the deviation of those drawn from I_K, in features of a classifier; with 0 they have nine tenths. D_K has leaky
-rectifiers, the G_k but G_K batch normalisation, and D no dropout by default: with it, no D_k tells more than
-chance within minutes. The authors' D_k never see the last row and column of an even edge, which 5x5 with
+digits drawn from I~_K have three quarters of the deviation of those drawn from I_K, in features of a
+classifier; with 0, nine tenths. D_K has leaky rectifiers, G batch normalisation, and D no dropout by default:
+with it, no D tells more than chance within minutes. The authors' D_k never see the last row and column of an even edge, which 5x5 with
 stride 2 leaves over, and G_k draws lines there; one pixel of padding mends that (`d_padding`). Most pixels of
 digits are at the bounds of the data to the bit, as l + h~ cannot be that is a sum of convolutions, and fog
 remains around strokes; so G_K ends in tanh, and the other G_k give clip(l + g) - l for an output g of their
@@ -91,7 +90,7 @@ class Config:
     g_kernels: tuple[int, ...] = (5, 3, 3)  # edges of their convolutions' kernels, odd
     g_bounded: bool = True                  # l + h~ is cut off at the bounds of the data
     d_width: int = 24                       # channels of both convolutions of the other D_k
-    g_norm: bool = True                     # batch normalisation in the other G_k
+    g_norm: bool = True                     # batch normalisation in every G
     d_padding: int = 1                      # of the second convolution of those D_k (the authors: 0)
     d_dropout: float = 0.0                  # before the last layer of D_k, after each hidden one of D_K
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
@@ -215,10 +214,10 @@ class FineDiscriminator(nn.Module):
 class CoarseGenerator(nn.Module):
     """G_K: z (N, latent) and one-hot labels c, if `classes`, -> I~_K (N, C, edge, edge)."""
 
-    def __init__(self, latent: int, shape: tuple[int, ...], widths: Sequence[int], classes: int):
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: Sequence[int], classes: int, norm: bool):
         super().__init__()
         self.latent = latent
-        self.body = mlp.Generator(latent + classes, shape, widths, bounded=True, norm=False)
+        self.body = mlp.Generator(latent + classes, shape, widths, bounded=True, norm=norm)
 
     def forward(self, z: Tensor, *c: Tensor) -> Tensor:
         return self.body(F.cat([z, *c], dim=1))
@@ -402,7 +401,7 @@ def make_generator(spec: Spec, config: Config, classes: int) -> Generator:
     levels = [FineGenerator(colours, edge, config.g_width, config.g_kernels, classes, config.g_norm, bounds)
               for edge in fine]
     return Generator([*levels, CoarseGenerator(config.latent, (colours, coarsest, coarsest),
-                                               config.coarse_g_widths, classes)])
+                                               config.coarse_g_widths, classes, config.g_norm)])
 
 
 def make_discriminator(spec: Spec, config: Config, classes: int) -> Discriminator:

@@ -136,7 +136,7 @@ class Training(Parts):
                     for e in fine
                 ),
                 dense(
-                    config.latent + self.classes, config.coarse_g_widths, pixels, nn.ReLU, False, 0
+                    config.latent + self.classes, config.coarse_g_widths, pixels, nn.ReLU, config.g_norm, 0
                 ),
             ]
         )
