@@ -28,17 +28,17 @@ descends -E[log D(G(z, l), l)], as in the authors' code.
 
 Departures. The paper trains each level in a run of its own, for as long as it needs. Here one step updates
 all of them, coarse ones several times (`updates`): they are cheap, and what a sample shows is decided there.
-Both players learn from the same z and l in turn. Adam in SGD's place, without momentum (beta1 = 0): with 0.5,
-digits drawn from I~_K have three quarters of the deviation of those drawn from I_K, in features of a
-classifier; with 0, nine tenths. D_K has leaky rectifiers, G batch normalisation, and D no dropout by default:
-with it, no D tells more than chance within minutes. The authors' D_k never see the last row and column of an even edge, which 5x5 with
-stride 2 leaves over, and G_k draws lines there; one pixel of padding mends that (`d_padding`). Most pixels of
-digits are at the bounds of the data to the bit, as l + h~ cannot be that is a sum of convolutions, and fog
-remains around strokes; so G_K ends in tanh, and the other G_k give clip(l + g) - l for an output g of their
-layers (`g_bounded`). Images are in [-1, 1], not standardised. d and u, which the paper leaves open, are a
-triangle filter and bilinear interpolation; the authors' code scales bilinearly, too. Samples come from an
-exponential moving average of the G_k, which takes no part in the game; it is short, since it moves once a
-step, in which G_K learns twelve times.
+Both players learn from the same z and l in turn. Adam in SGD's place, without momentum (beta1 = 0): with
+0.5, digits drawn from I~_K have three quarters of the deviation of those drawn from I_K, in features of a
+classifier; with 0, nine tenths. D_K has leaky rectifiers, G batch normalisation, and D no dropout by
+default: with it, no D tells more than chance within minutes. The authors' D_k never see the last row and
+column of an even edge, which 5x5 with stride 2 leaves over, and G_k draws lines there; one pixel of padding
+mends that (`d_padding`). Most pixels of digits are at the bounds of the data to the bit, as l + h~ cannot be
+that is a sum of convolutions, and fog remains around strokes; so G_K ends in tanh, and the other G_k give
+clip(l + g) - l for an output g of their layers (`g_bounded`). Images are in [-1, 1], not standardised. d and
+u, which the paper leaves open, are a triangle filter and bilinear interpolation; the authors' code scales
+bilinearly, too. Samples come from an exponential moving average of the G_k, which takes no part in the game;
+it is short, since it moves once a step, in which G_K learns twelve times.
 """
 from __future__ import annotations
 
