@@ -65,8 +65,8 @@ TABLES = {  # by data
             Training("lapgan by class", "lapgan", 500, ("class_conditional=true",), asks=True),
             Training("dcgan", "dcgan", 2500),
             Training("wgan", "wgan", 1900),
-            Training("wgan_gp", "wgan_gp", 780),
-            Training("stylegan", "stylegan", 2900),
+            Training("wgan_gp", "wgan_gp", 560),
+            Training("stylegan", "stylegan", 2400),
             Training("stylegan2", "stylegan2", 2300),
         ),
         {
