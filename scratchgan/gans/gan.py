@@ -13,8 +13,8 @@ Here D returns logits: the paper's D(x) is sigmoid(D(x)).
 
 Departures. The paper's networks mix rectifiers and sigmoids in G, and are maxout with dropout in D, trained
 by SGD with momentum; here G has rectifiers, with batch normalisation and tanh for images, D has leaky
-rectifiers with dropout for images, and the optimiser is Adam, for images without momentum (beta1 = 0), with
-which digits end further from the data. Samples come from an exponential moving average of G's weights, which
+rectifiers with dropout for images, and the optimiser is Adam, for images without momentum (beta1 = 0):
+with it, digits end further from the data. Samples come from an exponential moving average of G's weights, which
 smooths out the oscillation of the game; it never takes part in it.
 """
 from __future__ import annotations
