@@ -15,10 +15,9 @@ D's and then G's through the D just updated, which saves a pass through G.
 
 Departures. Scales of batch normalisation begin at N(1, 0.02^2), as in the authors' code; biases begin at 0.
 Smaller minibatches, fewer channels and a larger learning rate, for small images and processors. Images of 28x28
-train as 32x32: they
-are halved once more on the way to the logit, so that D's features span most of the image; at 28, all that D
-knows of a digit as a whole is linear in features of 10x10 pixels, and strokes come out well, digits do not.
-Samples come from an exponential moving average of G's weights, which takes no part in the game.
+train as 32x32: they are halved once more on the way to the logit, so that D's features span most of the image; at
+28, all that D knows of a digit as a whole is linear in features of 10x10 pixels, and strokes come out well, digits
+do not. Samples come from an exponential moving average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
 
