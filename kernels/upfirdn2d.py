@@ -36,7 +36,7 @@ FEW = 2  # taps up to which they always do
 @kernel
 def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
               activation: str = "linear", slope: float = 0.0, gain: float = 1.0):  # fmt: skip
-    """x (N, C, H, W) filtered by f (R, S), rows of numbers on the host, gives y (N, C, *size) in x's memory
+    """x (N, C, H, W) filtered by f (R, S), a tuple of rows of numbers, gives y (N, C, *size) in x's memory
     order, or gain f(y) for the activation f of that name.
 
     The filter is applied as it is (correlation); pad counts rows at the top and columns at the left.
@@ -68,7 +68,7 @@ def _applied(vertical, horizontal, x):
     return product(vertical, product(horizontal, x, 3), 2)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _terms(f, up: Pair, down: Pair, pad: Pair, of: Pair, size: Pair, dtype: np.dtype) -> list[list[np.ndarray]]:
     """Pairs of banded matrices, (size, of) along columns and along rows of pixels, whose products add up to f."""
     pairs, terms = _separated(np.array(f, dtype=np.float64)), []

@@ -85,6 +85,15 @@ def test_long_rows_take_slices_and_short_ones_a_matrix(up, down, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("f, count", [
+    (np.outer([1, 3, 3, 1], [1, 2, 1]) / 32, 1), (np.outer([0, -1e-9, 2], [0, 1e9, 3, 1]), 1), (np.zeros((3, 2)), 1),
+    (np.eye(3), 3), (np.outer([1, 2], [1, 2]) + [[0, 0], [0, 1e-9]], 2)])
+def test_a_filter_is_taken_apart_into_outer_products(f, count):
+    pairs = upfirdn2d._separated(f)
+    assert len(pairs) == count
+    np.testing.assert_allclose(sum(np.outer(a, b) for a, b in pairs), f, rtol=1e-14, atol=1e-14 * abs(f).max())
+
+
 def test_parallel_work_may_ask_for_parallel_work():
     """The inner call stays in its thread; it used to wait for the worker that it was running on."""
     done = []

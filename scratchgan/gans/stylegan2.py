@@ -54,7 +54,7 @@ from scratchgan.autograd import grad
 from scratchgan.backend import Streams, use_streams
 from scratchgan.data import Spec
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import Player, check_limits, constant, drawn, logits, normal_plane, scalars
+from scratchgan.gans.sampling import Player, check_limits, drawn, logits, normal_plane, scalars
 from scratchgan.gans.stylegan import BASE, GAIN, SLOPE, Mapping, StyleSampler, levels, r1_penalty, widths
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std
 from scratchgan.nn.parameter import empty_parameter
