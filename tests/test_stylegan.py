@@ -22,7 +22,7 @@ from tests.reference import stylegan as reference
 SMALL = {"width": 3, "max_width": 6, "latent": 5, "mapping_layers": 2, "start": 4, "batch_size": 6,
          "noise_from": 4}
 PAPER = {"size": 1024, "width": 16, "max_width": 512, "latent": 512, "mapping_layers": 8, "r1": 10.0, "noise_from": 4,
-         "stable_images": 600_000, "fade_images": 600_000}
+         "stable_images": 600_000, "fade_images": 600_000, "tanh": False}
 
 
 def build(edge: int = 16, seed: int = 0, colours: int = 1, double: bool = False, **given) -> stylegan.StyleGAN:

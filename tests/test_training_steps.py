@@ -108,6 +108,8 @@ CASES = {
         {**SMALL_STYLE_2, "mixing": 0.5, "r1_every": 2, "path_every": 3, "betas": (0.5, 0.9), "r1": 2.0},
     ),
     "stylegan2, unmixed": ("stylegan2", Spec((1, 8, 8), *IMAGE), {**SMALL_STYLE_2, "mixing": 0.0}),
+    "stylegan2, pictures without bounds": ("stylegan2", Spec((1, 8, 8), *IMAGE), {**SMALL_STYLE_2, "tanh": False}),
+    "stylegan, pictures without bounds": ("stylegan", Spec((1, 8, 8), *IMAGE), {**SMALL_STYLE, "tanh": False}),
 }
 
 

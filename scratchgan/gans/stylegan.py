@@ -24,8 +24,9 @@ authors' code once for a minibatch. Adam's moments of a layer begin when the lay
 code forgets all moments at each change of size; the learning rate stays the same for all sizes. Minibatches
 are twice as large for each halving of the pictures, as in the authors' code up to 64 pixels. By default layers
 below 8 x 8 have no noise: where pictures are as small as a digit, noise of 4 x 4 could choose the digit in w's
-place. Networks are narrow, runs are short and the learning rate is large (`gans/stylegan2.py` says why): `Config`
-has the paper's in brackets.
+place. Pictures pass through tanh (`tanh`), as the DCGAN's: most pixels of a digit are at one end of their range,
+which G only nears without it, so that D tells samples by their greys. Networks are narrow, runs are short and the
+learning rate is large (`gans/stylegan2.py` says why): `Config` has the paper's in brackets.
 """
 from __future__ import annotations
 
@@ -84,6 +85,7 @@ class Config:
     width: int = 8                          # channels at full size, doubling with each halving ... [16]
     max_width: int = 64                     # ... up to these [512]
     noise_from: int = 8                     # edge in pixels from which on layers have noise [4]
+    tanh: bool = True                       # of what the last layer makes [False]
     start: int = 8                          # edge of the first pictures, in pixels
     stable_images: int = 8000               # real images shown at one size [600,000] ...
     fade_images: int = 4000                 # ... and then while the next is faded in [600,000]
@@ -234,9 +236,9 @@ class Synthesis(nn.Module):
     Between two whole levels the pictures of the larger one are faded in over those of the smaller one.
     """
 
-    def __init__(self, colours: int, widths: Sequence[int], latent: int, noise_from: int):
+    def __init__(self, colours: int, widths: Sequence[int], latent: int, noise_from: int, tanh: bool):
         super().__init__()
-        self.noise_from = noise_from
+        self.noise_from, self.tanh = noise_from, tanh
         noisy = [BASE << i >= noise_from for i in range(len(widths))]
         self.constant = nn.init.normal_(empty_parameter((1, widths[0], BASE, BASE)))
         self.style0 = Styled(widths[0], latent, noisy[0])
@@ -259,7 +261,8 @@ class Synthesis(nn.Module):
         for i, block in zip(range(top), self.blocks):
             before, x = x, block(x, w[2 * i + 2:2 * i + 4], noise[2 * i + 2:2 * i + 4])
         image = self.to_rgb[top](x)
-        return lerp(doubled(self.to_rgb[top - 1](before)), image, fade) if fade else image
+        image = lerp(doubled(self.to_rgb[top - 1](before)), image, fade) if fade else image
+        return F.tanh(image) if self.tanh else image
 
 
 class Generator(nn.Module):
@@ -268,7 +271,7 @@ class Generator(nn.Module):
     def __init__(self, colours: int, widths: Sequence[int], config: Config):
         super().__init__()
         self.mapping = Mapping(config.latent, config.mapping_layers, config.mapping_lr)
-        self.synthesis = Synthesis(colours, widths, config.latent, config.noise_from)
+        self.synthesis = Synthesis(colours, widths, config.latent, config.noise_from, config.tanh)
         self.register_buffer("w_mean", Tensor(np.zeros(config.latent, np.float32)))
 
 

@@ -36,7 +36,7 @@ have it. Style mixing draws for each image whether and where, the authors' code 
 learning rate is ten times the paper's: with equalised weights of unit deviation and some thousand updates
 instead of 800,000 it decides. At 1e-3 to 4e-3, whatever gamma, betas and the size of minibatches, G made one shape
 of all latents (at 16 pixels FID stayed above 340 for five minutes); at 2e-2 digits of all classes come in that time.
-`Config` says what is smaller than the paper's.
+Pictures pass through tanh (`tanh`), see `gans/stylegan.py`. `Config` says what is smaller than the paper's.
 """
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ class Config:
     g_width: int = 8                        # G's channels at full size, doubling with each halving ... [32]
     d_width: int = 16                       # D's [32]
     max_width: int = 64                     # ... up to these [512]
+    tanh: bool = True                       # of what the last layer makes [False]
     ema_decay: float = 0.99                 # of the generator that samples are drawn from [0.9978]
     sample_every: int = 250
 
@@ -192,8 +193,9 @@ class Synthesis(nn.Module):
     `above` and `layers` lead to each size from 8 x 8 on: the one doubles it, the other keeps it.
     """
 
-    def __init__(self, colours: int, widths: Sequence[int], latent: int):
+    def __init__(self, colours: int, widths: Sequence[int], latent: int, tanh: bool):
         super().__init__()
+        self.tanh = tanh
         self.constant = nn.init.normal_(empty_parameter((1, widths[0], BASE, BASE)))
         self.first = StyledConv(widths[0], widths[0], latent)
         self.up = nn.ModuleList(StyledConv(above, below, latent, up=True)
@@ -210,7 +212,7 @@ class Synthesis(nn.Module):
             x = up(x, w[2 * i + 1], noise[2 * i + 1])
             x = layer(x, w[2 * i + 2], noise[2 * i + 2])
             image = upsampled(image) + to_rgb(x, w[2 * i + 3])
-        return image
+        return F.tanh(image) if self.tanh else image
 
 
 class Generator(nn.Module):
@@ -219,7 +221,7 @@ class Generator(nn.Module):
     def __init__(self, colours: int, widths: Sequence[int], config: Config):
         super().__init__()
         self.mapping = Mapping(config.latent, config.mapping_layers, config.mapping_lr)
-        self.synthesis = Synthesis(colours, widths, config.latent)
+        self.synthesis = Synthesis(colours, widths, config.latent, config.tanh)
         self.register_buffer("w_mean", Tensor(np.zeros(config.latent, np.float32)))
 
 

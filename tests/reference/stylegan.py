@@ -124,8 +124,9 @@ class Block(nn.Module):
 
 
 class Synthesis(nn.Module):
-    def __init__(self, colours: int, widths, latent: int, noise_from: int):
+    def __init__(self, colours: int, widths, latent: int, noise_from: int, tanh: bool):
         super().__init__()
+        self.tanh = tanh
         self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.style0 = Styled(widths[0], latent, noise_from <= 4)
         self.conv = Conv(widths[0], widths[0], 3, 3, bias=False, gain=ROOT)
@@ -149,14 +150,14 @@ class Synthesis(nn.Module):
             x = block.style1(block.conv(x), w[:, 2 * i + 3], noise[2 * i + 3])
             new = self.to_rgb[i + 1](x)
             image = new if weight >= 1 else (1 - weight) * twice(image) + weight * new
-        return image
+        return image.tanh() if self.tanh else image
 
 
 class Generator(nn.Module):
     def __init__(self, colours: int, widths, config):
         super().__init__()
         self.mapping = Mapping(config.latent, config.mapping_layers, config.mapping_lr)
-        self.synthesis = Synthesis(colours, widths, config.latent, config.noise_from)
+        self.synthesis = Synthesis(colours, widths, config.latent, config.noise_from, config.tanh)
         self.register_buffer("w_mean", torch.zeros(config.latent))
 
 

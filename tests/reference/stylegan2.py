@@ -97,8 +97,9 @@ class ToRGB(nn.Module):
 
 
 class Synthesis(nn.Module):
-    def __init__(self, colours: int, widths, latent: int):
+    def __init__(self, colours: int, widths, latent: int, tanh: bool):
         super().__init__()
+        self.tanh = tanh
         pairs = list(pairwise(widths))
         self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.first = Layer(widths[0], widths[0], latent)
@@ -118,14 +119,14 @@ class Synthesis(nn.Module):
             x = layer(x, next(w), next(noise))
             style = next(w)
             image = twice(image) + to_rgb(x, style)
-        return image
+        return image.tanh() if self.tanh else image
 
 
 class Generator(nn.Module):
     def __init__(self, colours: int, widths, config):
         super().__init__()
         self.mapping = Mapping(config.latent, config.mapping_layers, config.mapping_lr)
-        self.synthesis = Synthesis(colours, widths, config.latent)
+        self.synthesis = Synthesis(colours, widths, config.latent, config.tanh)
         self.register_buffer("w_mean", torch.zeros(config.latent))
 
 
