@@ -87,7 +87,7 @@ class Config:
     batch_size: int = 16                    # [32]
     lr: float = 2e-2                        # Adam, for both players [2e-3]
     betas: tuple[float, float] = (0.0, 0.99)
-    r1: float = 3.0                         # gamma [10]
+    r1: float = 1.0                         # gamma [10]
     r1_every: int = 8                       # updates of D [16]
     path: float = 2.0                       # gamma_pl, see above
     path_every: int = 8                     # updates of G
