@@ -20,9 +20,9 @@ move it.
 
 Departures. The networks are the DCGAN's for images, with the critic's batch normalisation as in the paper,
 and MLPs for points. alpha is twenty times the paper's, c three times, and a minibatch has a quarter of its
-samples, since runs last minutes. The authors' code gives the critic 100 updates in
-each of the first 25 steps and in every 500th; here, as in Algorithm 1, it has n_critic always. Samples come
-from an exponential moving average of G's weights, which takes no part in the game.
+samples, since runs last minutes. The authors' code gives the critic 100 updates in each of the first 25 steps
+and in every 500th; here, as in Algorithm 1, it has n_critic always. Samples come from an exponential moving
+average of G's weights, which takes no part in the game.
 """
 from __future__ import annotations
 
