@@ -261,7 +261,7 @@ ERRORS = [
         OPTIM,
     ),
     Error("weight decay: sign", OPTIM_FILE, "g = g + weight_decay * p", "g = g - weight_decay * p", OPTIM),
-    Error("ema: weights of old and new exchanged", OPTIM_FILE, "u *= 1 - decay\n", "u *= decay\n", STEPS),
+    Error("ema: weights of old and new exchanged", OPTIM_FILE, "asarray(1 - (min(", "asarray((min(", STEPS),
     Error(
         "ema: running statistics not followed",
         OPTIM_FILE,
