@@ -25,7 +25,7 @@ from tests.twins import IMAGE, POINT, Twins, batches, for_torch, twins
 
 BATCH = 64
 ROUNDS = 9  # at most: some steps take seconds
-TOLERANCES = (1e-3, 1e-2)  # of the first steps: Adam's first updates have the size of lr, rounding or not
+TOLERANCES = (3e-3, 1e-2)  # of the first steps: Adam's first updates have the size of lr, rounding or not
 
 
 @dataclass(frozen=True)
