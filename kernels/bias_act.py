@@ -17,7 +17,8 @@ slope s), or "tanh". f' and f'' follow from y alone, so that x need not be kept:
 
 from __future__ import annotations
 
-from scratchgan.backend import xp
+from scratchgan.backend import on_host, xp
+from scratchgan.kernels.blocks import BLOCK, over
 from scratchgan.kernels.dispatch import kernel
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")
@@ -26,25 +27,48 @@ ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")
 @kernel
 def bias_act(x, b, axis: int, activation: str, slope: float, gain: float):
     """y = gain f(x + b), b of one number for each index of x's axis `axis`, or None."""
-    u = x if b is None else x + _along(b, x.ndim, axis)
-    if activation == "relu":
-        u = xp(x).maximum(u, 0)
-    elif activation == "leaky_relu":
-        u = xp(x).where(u > 0, u, u * slope)
-    elif activation == "tanh":
-        u = xp(x).tanh(u)
-    return u * gain
+    bias = None if b is None else _along(b, x.ndim, axis)
+
+    def activated(x):
+        u, m = x if bias is None else x + bias, xp(x)
+        if activation == "relu":
+            u = m.maximum(u, 0)
+        elif activation == "leaky_relu":
+            u = (m.maximum if slope <= 1 else m.minimum)(u, u * slope)
+        elif activation == "tanh":
+            u = m.tanh(u)
+        return u * gain
+
+    return activated(x) if axis % x.ndim == 0 else _in_blocks(activated, x)
 
 
 @kernel
 def bias_act_dx(g, y, activation: str, slope: float, gain: float):
     """dx = g gain f'(u), from y = gain f(u)."""
-    m = xp(g)
-    if activation == "relu":
-        return m.where(y > 0, g * gain, 0)
-    if activation == "leaky_relu":
-        return m.where(y > 0, g * gain, g * (gain * slope))
-    return g * gain if activation == "linear" else g * (gain * (1 - m.square(y / gain)))
+
+    def derived(g, y):
+        if activation == "linear":
+            return g * gain
+        if activation == "tanh":
+            return g * (gain * (1 - xp(g).square(y / gain)))
+        below = slope * gain if activation == "leaky_relu" else 0.0
+        return g * ((y > 0).astype(g.dtype) * (gain - below) + below)
+
+    return _in_blocks(derived, g, y)
+
+
+def _in_blocks(formula, *arrays):
+    """formula(*arrays) for arrays of one shape; of large ones on the host block by block."""
+    first = arrays[0]
+    if not on_host(first) or first.size <= BLOCK:
+        return formula(*arrays)
+    out = xp(first).empty_like(first, dtype=formula(*(a[:0] for a in arrays)).dtype)
+
+    def work(_, rows):
+        out[rows] = formula(*(a[rows] for a in arrays))
+
+    over(out, work)
+    return out
 
 
 @kernel

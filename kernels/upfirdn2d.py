@@ -36,7 +36,7 @@ FEW = 2  # taps up to which they always do
 @kernel
 def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
               activation: str = "linear", slope: float = 0.0, gain: float = 1.0):  # fmt: skip
-    """x (N, C, H, W) filtered by f (R, S), a tuple of rows of numbers, gives y (N, C, *size) in x's memory
+    """x (N, C, H, W) filtered by f (R, S), rows of numbers on the host, gives y (N, C, *size) in x's memory
     order, or gain f(y) for the activation f of that name.
 
     The filter is applied as it is (correlation); pad counts rows at the top and columns at the left.
@@ -48,7 +48,8 @@ def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
 def _filtered(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
     if max(len(f), len(f[0])) <= FEW or max(*x.shape[2:], *size) > WIDE:
         return _tap_by_tap(x, f, up, down, pad, size)
-    terms = [[kept(matrix, x) for matrix in term] for term in _terms(f, up, down, pad, x.shape[2:], size, x.dtype)]
+    found = _terms(tuple(map(tuple, f)), up, down, pad, x.shape[2:], size, x.dtype)
+    terms = [[kept(matrix, x) for matrix in term] for term in found]
     y = empty_as(x, (*x.shape[:2], *size))
 
     def work(_, images):
