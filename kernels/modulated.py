@@ -135,7 +135,7 @@ def activation_sums(g, y, noise, activation: str, slope: float):
     v is read off y: it is y, or y / slope below 0; where f' = 0, it does not matter.
     """
     m, dv = xp(g), bias_act_dx(g, y, activation, slope, 1.0)
-    v = m.where(y > 0, y, y / slope) if activation == "leaky_relu" and slope else y
+    v = (m.minimum if slope <= 1 else m.maximum)(y, y / slope) if activation == "leaky_relu" and slope else y
     by_v, by_one = _sums(dv, v), _sums(dv)
     by_noise = m.zeros_like(by_one) if noise is None else _weighted(dv, noise)
     return dv, m.stack([by_v, by_noise, by_one])

@@ -14,7 +14,7 @@ import numpy as np
 
 from scratchgan.autograd import Fused
 from scratchgan.backend import on_host, xp
-from scratchgan.ops.blocks import LARGE, in_blocks, times
+from scratchgan.ops.blocks import in_blocks, times
 from scratchgan.ops.dtypes import alike, floating
 from scratchgan.tensor import Op
 
@@ -210,12 +210,14 @@ cos.vjp(x=times(lambda x: -sin(x)))
 
 # Choices
 
+BY_BITS = 1 << 13  # elements from which on choosing bit by bit beats a branch for each
+
 
 @Broadcasting
 def where(condition, a, b):
     """a where `condition` holds, b elsewhere."""
     a, b = alike(a, b)
-    if on_host(a) and a.size >= LARGE and a.dtype.kind == "f":
+    if on_host(a) and a.size >= BY_BITS and a.dtype.kind == "f":
         return _chosen(a, b, condition)
     return xp(condition).where(condition, a, b)
 
