@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchgan import backend
-from scratchgan.kernels import blocks, norm, upfirdn2d
+from scratchgan.kernels import bias_act, blocks, norm, upfirdn2d
 from scratchgan.ops import shape
 from tests.cases import CASES, Case
 from tests.test_ops import assert_equal, derivatives
@@ -83,6 +83,18 @@ def test_long_rows_take_slices_and_short_ones_a_matrix(up, down, monkeypatch):
     np.testing.assert_allclose(
         upfirdn2d.upfirdn2d(x, f, up, down, (1, 2), (7, 8)), dense, rtol=1e-13, atol=1e-13
     )
+
+
+@pytest.mark.parametrize("activation", bias_act.ACTIVATIONS)
+@pytest.mark.parametrize("slope", [0.2, 1.5])
+def test_bias_act_of_many_blocks_is_that_of_each_image(activation, slope):
+    x, g = np.random.default_rng(4).standard_normal((2, 5, 3, 110, 120))
+    b, settings = np.array([0.5, -1.0, 0.0]), (activation, slope, 1.25)
+    y = bias_act.bias_act(x, b, 1, *settings)
+    dx = bias_act.bias_act_dx(g, y, *settings)
+    for i in range(len(x)):
+        np.testing.assert_array_equal(y[i : i + 1], bias_act.bias_act(x[i : i + 1], b, 1, *settings))
+        np.testing.assert_array_equal(dx[i : i + 1], bias_act.bias_act_dx(g[i : i + 1], y[i : i + 1], *settings))
 
 
 @pytest.mark.parametrize("f, count", [
