@@ -1,4 +1,4 @@
-"""The errors of tests/planted.py can still be planted: the whole run takes twenty minutes, this none."""
+"""The errors of tests/planted.py can still be planted: the whole run takes some ten minutes, this none."""
 from __future__ import annotations
 
 import pytest
