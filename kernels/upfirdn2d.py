@@ -11,8 +11,8 @@ upsampling (u = factor) are special cases.
 
 Along a row or a column of pixels a filter is a banded matrix, of which a dense product is faster than strided
 slices up to some hundred pixels. So a filter f[r, s] = a[r] b[s] is two products, the one that makes x smaller
-first; one that is no such product is a sum of them, one for each of its rows. Two taps or fewer, and longer rows,
-go tap by tap.
+first; of one that is no such product each row is applied to the rows of pixels that it reaches. Two taps or fewer,
+and longer rows, go tap by tap.
 """
 
 from __future__ import annotations
@@ -48,49 +48,58 @@ def upfirdn2d(x, f, up: Pair, down: Pair, pad: Pair, size: Pair,
 def _filtered(x, f, up: Pair, down: Pair, pad: Pair, size: Pair):
     if max(len(f), len(f[0])) <= FEW or max(*x.shape[2:], *size) > WIDE:
         return _tap_by_tap(x, f, up, down, pad, size)
-    found = _terms(tuple(map(tuple, f)), up, down, pad, x.shape[2:], size, x.dtype)
-    terms = [[kept(matrix, x) for matrix in term] for term in found]
+    f, axes = tuple(map(tuple, f)), tuple(zip(up, down, pad, x.shape[2:], size))
+    factors = _factors(f)
+    return _as_products(x, *factors, axes, size) if factors else _row_by_row(x, f, axes, size)
+
+
+def _as_products(x, a, b, axes, size: Pair):
+    """The filter a[r] b[s] as a banded matrix for each axis."""
     y = empty_as(x, (*x.shape[:2], *size))
+    vertical, horizontal = (kept(_banded(taps, *axis, x.dtype), x) for taps, axis in zip((a, b), axes))
+    steps = [(vertical, 2), (horizontal, 3)]
+    if size[0] >= x.shape[2]:
+        steps.reverse()
 
     def work(_, images):
-        target = y[images]
-        target[...] = _applied(*terms[0], x[images])
-        for term in terms[1:]:
-            target += _applied(*term, x[images])
+        (first, axis), (second, other) = steps
+        y[images] = product(second, product(first, x[images], axis), other)
 
     over(x if x.size > y.size else y, work)
     return y
 
 
-def _applied(vertical, horizontal, x):
-    """vertical x horizontal^T of each image and channel."""
-    if vertical.shape[0] < vertical.shape[1]:
-        return product(horizontal, product(vertical, x, 2), 3)
-    return product(vertical, product(horizontal, x, 3), 2)
+def _row_by_row(x, f, axes, size: Pair):
+    """Each row of the filter as a banded matrix, applied to the rows of pixels that it reaches."""
+    y = empty_as(x, (*x.shape[:2], *size))
+    matrices = [kept(_banded(row, *axes[1], x.dtype), x) for row in f]
+    rows = [runs(r, *axes[0]) for r in range(len(f))]
+
+    def work(_, images):
+        source, target = x[images], y[images]
+        target[...] = 0
+        for matrix, (to, of) in zip(matrices, rows):
+            target[:, :, to] += product(matrix, source[:, :, of], 3)
+
+    over(x if x.size > y.size else y, work)
+    return y
 
 
 @lru_cache(maxsize=128)
-def _terms(f, up: Pair, down: Pair, pad: Pair, of: Pair, size: Pair, dtype: np.dtype) -> list[list[np.ndarray]]:
-    """Pairs of banded matrices, (size, of) along columns and along rows of pixels, whose products add up to f."""
-    pairs, terms = _separated(np.array(f, dtype=np.float64)), []
-    for pair in pairs:
-        axes = zip(pair, up, down, pad, of, size)
-        terms.append([_banded(taps, u, d, p, n, m).astype(dtype) for taps, u, d, p, n, m in axes])
-    return terms
-
-
-def _separated(f: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(a, b) whose outer products add up to f: one if f is such a product, else one for each row of f."""
+def _factors(f) -> tuple[tuple, tuple] | None:
+    """(a, b) whose outer product f is, if it is one."""
+    f = np.array(f, dtype=np.float64)
     r, s = np.unravel_index(abs(f).argmax(), f.shape)
     a, b = f[:, s] / (f[r, s] or 1), f[r]
     if np.allclose(np.outer(a, b), f, rtol=1e-15, atol=1e-15 * abs(f[r, s])):
-        return [(a, b)]
-    return list(zip(np.eye(len(f)), f))
+        return tuple(a), tuple(b)
+    return None
 
 
-def _banded(taps: np.ndarray, up: int, down: int, pad: int, n: int, size: int) -> np.ndarray:
+@lru_cache(maxsize=256)
+def _banded(taps, up: int, down: int, pad: int, n: int, size: int, dtype: np.dtype) -> np.ndarray:
     """A filter along one axis as a matrix (size, n)."""
-    matrix = np.zeros((size, n))
+    matrix = np.zeros((size, n), dtype=dtype)
     for t, weight in enumerate(taps):
         to, of = runs(t, up, down, pad, n, size)
         matrix[np.arange(size)[to], np.arange(n)[of]] = weight
