@@ -17,8 +17,8 @@ slope s), or "tanh". f' and f'' follow from y alone, so that x need not be kept:
 
 from __future__ import annotations
 
-from scratchgan.backend import on_host, xp
-from scratchgan.kernels.blocks import BLOCK, over
+from scratchgan.backend import xp
+from scratchgan.kernels.blocks import large, over
 from scratchgan.kernels.dispatch import kernel
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")
@@ -60,7 +60,7 @@ def bias_act_dx(g, y, activation: str, slope: float, gain: float):
 def _in_blocks(formula, *arrays):
     """formula(*arrays) for arrays of one shape; of large ones on the host block by block."""
     first = arrays[0]
-    if not on_host(first) or first.size <= BLOCK:
+    if not large(first):
         return formula(*arrays)
     out = xp(first).empty_like(first, dtype=formula(*(a[:0] for a in arrays)).dtype)
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from scratchgan.backend import on_host, parallel, xp
 
-BLOCK = 1 << 17  # numbers per block: with fewer, threads wait for one another after every pass
+BLOCK = 1 << 18  # numbers per block: with fewer, threads wait for one another after every pass
+RUNS = 1 << 20  # numbers from which on threads help to copy runs of memory; transposed ones: more than a block
 
 
 def blocks(a) -> list[slice]:
@@ -19,6 +20,11 @@ def blocks(a) -> list[slice]:
     n = a.shape[0]
     step = max(1, BLOCK * n // max(1, a.size)) if on_host(a) else max(1, n)
     return [slice(i, min(i + step, n)) for i in range(0, max(1, n), step)]
+
+
+def large(a) -> bool:
+    """Whether `over` makes more than one block of `a`, an array on the host with a first axis."""
+    return a.ndim > 0 and on_host(a) and a.size > BLOCK
 
 
 def over(a, work: Callable[[int, slice], None]) -> None:
@@ -41,10 +47,15 @@ def fill(target, source) -> None:
     def work(_, rows: slice) -> None:
         target[rows] = source[rows]
 
-    if target.ndim and target.size > BLOCK:
+    if large(target) and (target.size > RUNS or _innermost(target) != _innermost(source)):
         over(target, work)
     else:
         target[...] = source
+
+
+def _innermost(a) -> int:
+    """The axis along which a's numbers are nearest to one another."""
+    return min(range(a.ndim), key=lambda i: (a.shape[i] == 1, abs(a.strides[i])))
 
 
 def contiguous(a):
@@ -54,7 +65,7 @@ def contiguous(a):
 
 def copy(a, order: str):
     """a.copy(order=order)."""
-    if a.size <= BLOCK:
+    if not large(a):
         return a.copy(order=order)
     new = xp(a).empty_like(a, order=order)
     fill(new, a)

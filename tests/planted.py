@@ -110,9 +110,9 @@ ERRORS = [
     ),
     Error(
         "softmax: sign of the mean that is taken off",
-        REDUCE,
-        "out * (g - sum(",
-        "out * (g + sum(",
+        "kernels/softmax.py",
+        "m.subtract(g, dx.sum(",
+        "m.add(g, dx.sum(",
         ops("softmax"),
     ),
     Error(

@@ -21,9 +21,10 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_arrays_are_large(monkeypatch):
+@pytest.fixture(autouse=True, params=["one thread", "threads"])
+def small_arrays_are_large(request, monkeypatch):
     monkeypatch.setattr(sums, "LARGE", 1)
+    monkeypatch.setattr(sums, "SHARED", 1 if request.param == "threads" else 1 << 22)
     monkeypatch.setattr(sums, "PIECE", 4)
 
 

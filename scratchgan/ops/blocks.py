@@ -17,10 +17,10 @@ from scratchgan import backend
 from scratchgan.backend import on_host, parallel
 from scratchgan.ops import passes
 
-LARGE = 1 << 18  # elements from which on blocks and threads pay
-# Elements of a block: 512 KiB of float32. Larger ones leave the cache; with smaller ones the threads, which
+LARGE = 1 << 20  # elements from which on blocks and threads pay
+# Elements of a block: 1 MiB of float32. Larger ones leave the cache; with smaller ones the threads, which
 # ask for the interpreter after every pass, wait for one another.
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 
 
 def in_blocks(formula: Callable) -> Callable:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from scratchgan.backend import on_host, xp
+from scratchgan.kernels import softmax as kernel
 from scratchgan.kernels.norm import moments
 from scratchgan.kernels.sums import total
 from scratchgan.ops.blocks import LARGE, in_blocks, in_rows
@@ -137,45 +136,38 @@ def any(x, *, axis, keepdims):
     return (x != 0).any(axis=axis, keepdims=keepdims)
 
 
-# Exponentials. The largest element is taken out first, so that no exponent is above 0.
-
-
-def _finite_max(x, axis: tuple[int, ...]):
-    if not _count(x.shape, axis):
-        return 0.0
-    top = x.max(axis=axis, keepdims=True)
-    return xp(x).where(xp(x).isfinite(top), top, 0)
+# Exponentials
 
 
 @Op
-@in_rows
 def logsumexp(x, *, axis, keepdims):
     """log sum e^x."""
-    m, x = xp(x), floating(x)
-    top = _finite_max(x, axis)
-    with np.errstate(divide="ignore"):  # the log of no terms, or of terms e^-inf, is -inf
-        out = m.log(total(m.exp(x - top), axis, keepdims=True)) + top
+    out = kernel.logsumexp(floating(x), axis)
     return out if keepdims else out.squeeze(axis)
 
 
 @Op
-@in_rows
 def softmax(x, *, axis):
     """e^x / sum e^x."""
-    x = floating(x)
-    e = xp(x).exp(x - _finite_max(x, axis))
-    e *= 1 / total(e, axis, keepdims=True)
-    return e
+    return kernel.softmax(floating(x), axis)
 
 
 @Op
-@in_rows
+def softmax_dx(dy, y, *, axis):
+    """y (dy - sum dy y), for y = softmax(x); symmetric as a map of dy."""
+    return kernel.softmax_dx(dy, y, axis)
+
+
+@Op
 def log_softmax(x, *, axis):
     """x - log sum e^x."""
-    m, x = xp(x), floating(x)
-    below = x - _finite_max(x, axis)
-    below -= m.log(total(m.exp(below), axis, keepdims=True))
-    return below
+    return kernel.log_softmax(floating(x), axis)
+
+
+@Op
+def log_softmax_dx(dy, y, *, axis):
+    """dy - e^y sum dy, for y = log_softmax(x)."""
+    return kernel.log_softmax_dx(dy, y, axis)
 
 
 @in_blocks
@@ -183,13 +175,23 @@ def _shared(g, x, out):
     return g * exp(x - out)
 
 
+def _softmax_dx_y(g, dy, y, axis):
+    """The derivative of <g, softmax_dx(dy, y)> by y."""
+    return g * (dy - sum(dy * y, axis=axis, keepdims=True)) - dy * sum(g * y, axis=axis, keepdims=True)
+
+
 logsumexp.vjp(
     x=lambda g, x, out, shape, axis, keepdims: _shared(
         _repeated(g, shape, axis, keepdims), x, _repeated(out, shape, axis, keepdims)
     )
 )
-softmax.vjp(x=in_rows(lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True))))
-log_softmax.vjp(x=in_rows(lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True)))
+softmax.vjp(x=lambda g, out, axis: softmax_dx(g, out, axis=axis))
+softmax_dx.vjp(dy=lambda g, y, axis: softmax_dx(g, y, axis=axis), y=_softmax_dx_y)
+log_softmax.vjp(x=lambda g, out, axis: log_softmax_dx(g, out, axis=axis))
+log_softmax_dx.vjp(
+    dy=lambda g, y, axis: g - sum(g * exp(y), axis=axis, keepdims=True),
+    y=lambda g, dy, y, axis: -(g * exp(y)) * sum(dy, axis=axis, keepdims=True),
+)
 
 
 # Norms

@@ -10,7 +10,7 @@ import numpy as np
 
 from scratchgan.backend import on_host, xp
 from scratchgan.kernels import blocks
-from scratchgan.kernels.blocks import BLOCK, copy, fill
+from scratchgan.kernels.blocks import copy, fill, large
 from scratchgan.tensor import Op, Variadic
 
 
@@ -91,7 +91,7 @@ def stack(*arrays, axis):
 
 def _are_large(arrays: tuple) -> bool:
     """Whether to share the copying among threads; the layers that join channels meet such arrays."""
-    return all(on_host(a) and a.size > BLOCK and a.flags.c_contiguous for a in arrays)
+    return all(large(a) and a.flags.c_contiguous for a in arrays)
 
 
 def _part(g, i, shapes, axis):
