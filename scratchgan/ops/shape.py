@@ -147,8 +147,8 @@ def _rows_added(x: np.ndarray, index: tuple, shape: tuple[int, ...]) -> np.ndarr
 
 
 def _add_rounds(out: np.ndarray, place: np.ndarray, rows: np.ndarray) -> bool:
-    """out[place[i]] += rows[i] in rounds, each with at most one row for a place; False where there would be
-    too many rounds.
+    """out[place[i]] += rows[i] for an `out` of zeros, in rounds, each with at most one row for a place; False
+    where there would be too many rounds.
     """
     order = _sorted(place, len(out))
     place = place[order]
@@ -157,7 +157,9 @@ def _add_rounds(out: np.ndarray, place: np.ndarray, rows: np.ndarray) -> bool:
     if times.max(initial=0) > OFTEN:
         return False
     nth = np.arange(place.size) - np.repeat(first, times)
-    for one in np.split(_sorted(nth, OFTEN), np.cumsum(np.bincount(nth))[:-1]):
+    first, *others = np.split(_sorted(nth, OFTEN), np.cumsum(np.bincount(nth))[:-1])
+    out[place[first]] = rows[order[first]]
+    for one in others:
         out[place[one]] += rows[order[one]]
     return True
 
