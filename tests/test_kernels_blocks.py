@@ -123,19 +123,27 @@ def test_parallel_work_may_ask_for_parallel_work():
     assert sum(done) == 16 * min(backend.workers, 2)
 
 
+@pytest.fixture(params=["one thread", "threads"])
+def runs_of_memory(request, monkeypatch):
+    """Arrays of a thousand numbers are large; copies of runs of memory are shared among threads or not."""
+    monkeypatch.setattr(blocks, "BLOCK", 1 << 10)
+    monkeypatch.setattr(blocks, "RUNS", 1 if request.param == "threads" else 1 << 20)
+
+
 @pytest.mark.parametrize("order", ["C", "K"])
-@pytest.mark.parametrize("size", [(), (3,), (70, 50, 50)])
-def test_copies_are_numpys(size, order):
-    a = np.asfortranarray(np.random.default_rng(0).random(size))
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+@pytest.mark.parametrize("size", [(), (3,), (70, 15, 20), (70, 1, 20)])
+def test_copies_are_numpys(size, layout, order, runs_of_memory):
+    a = layout(np.random.default_rng(0).random(size))
     b = blocks.copy(a, order)
     assert b.strides == a.copy(order=order).strides and not np.shares_memory(a, b)
     np.testing.assert_array_equal(b, a)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_large_arrays_are_joined_as_numpy_does(axis):
+def test_large_arrays_are_joined_as_numpy_does(axis, runs_of_memory):
     rng = np.random.default_rng(0)
-    a, b = rng.random((3, 200, 300)), rng.random((3, 200, 300)).astype(np.float32)
+    a, b = rng.random((3, 20, 30)), rng.random((3, 20, 30)).astype(np.float32)
     for ours, theirs in ((shape.cat, np.concatenate), (shape.stack, np.stack)):
         found, expected = ours(a, b, axis=axis), theirs((a, b), axis=axis)
         assert found.dtype == expected.dtype
