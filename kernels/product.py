@@ -18,12 +18,13 @@ UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own
 
 def product(a, b):
     """a @ b for arrays of at least two axes; the axes before the last two broadcast."""
+    if a.size * b.size < WORTH:  # no fewer than the multiplications
+        return _alone(a, b)
     m, k, n = *a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     many = m * k * n * (batch[0] if batch else 1) >= WORTH
     if not (on_host(a) and on_host(b) and many and len(batch) <= 1 and a.dtype == b.dtype and a.dtype.kind == "f"):
-        out = matmul(a, b)
-        return out.astype(a.dtype, copy=False) if a.dtype == b.dtype else out     # of bfloat16 NumPy makes float32
+        return _alone(a, b)
     out = np.empty((*batch, m, n), dtype=a.dtype)
     if batch:
         a, b = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
@@ -33,6 +34,12 @@ def product(a, b):
     else:
         _by_units(n, lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]))
     return out
+
+
+def _alone(a, b):
+    """a @ b in this thread, in their dtype if they share one: of bfloat16 NumPy makes float32."""
+    out = matmul(a, b)
+    return out.astype(a.dtype) if a.dtype == b.dtype != out.dtype else out
 
 
 def matmul(a, b):

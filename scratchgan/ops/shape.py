@@ -56,6 +56,8 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 def swap(x, i: int = -1, j: int = -2):
     """x with two axes exchanged; the transposed matrices by default."""
+    if type(x) is np.ndarray:
+        return x.swapaxes(i, j)
     axes = list(range(x.ndim))
     axes[i], axes[j] = axes[j], axes[i]
     return permute(x, axes=tuple(axes))
