@@ -30,19 +30,20 @@ class Times:
     p80: float
 
 
-def graphed(function: Callable[[], object]) -> Callable[[], None]:
-    """A replay of `function`, which works on CuPy's or torch's arrays.
+def graphed(function: Callable[[], object], warm_up: int = WARM_UP, pool=None) -> Callable[[], None]:
+    """A replay of `function`, which works on CuPy's or torch's arrays. Graphs that are replayed in the order of their
+    captures may share a `pool` of memory (torch.cuda.graph_pool_handle).
 
     It warms up on the stream that is captured then, since CuPy keeps freed memory by stream, and none may be taken from
     the driver during a capture.
     """
     stream, cupy = torch.cuda.Stream(), backend.module_of("cuda")
     with torch.cuda.stream(stream), cupy.cuda.ExternalStream(stream.cuda_stream):
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             function()
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
             function()
     torch.cuda.synchronize()
     return graph.replay

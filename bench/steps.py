@@ -5,26 +5,36 @@ that it reports. PyTorch's side is tests/reference, the loop as it is usually wr
 give PyTorch the advantage of switching D's gradients off while G learns, which scratchgan's
 `backward(inputs=...)` amounts to.
 
-With `--device cuda` ours runs on CuPy and Triton, as CUDA graphs (`scratchgan/graph.py`), and PyTorch's rows
-come twice: eager, and with its networks under torch.compile. Both sides read their losses at the end of a step, which waits for the GPU.
+Steps of StyleGAN2 are not alike: some have a penalty, which is worth its interval. There a call is as many steps as
+it takes until all have been, and the table has their mean.
+
+With `--device cuda` ours runs on CuPy and Triton, as CUDA graphs (`scratchgan/graph.py`), and PyTorch's rows come
+four times: eager and with its networks under torch.compile, each as it is and as a CUDA graph of the whole step
+(`bench/graphed_steps.py`). Both sides read their losses at the end of a step, which waits for the GPU.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 
-from bench.timing import Budget, Row, compare
+from bench.graphed_steps import graphed
+from bench.timing import Budget, Row, compare, row_of
 from scratchgan import gans
 from scratchgan.data import Spec
 from scratchgan.graph import StepGraphs
+from tests.reference import Parts
 from tests.twins import IMAGE, POINT, Twins, batches, for_torch, twins
 
 BATCH = 64
 ROUNDS = 9  # at most: some steps take seconds
+WARM_PERIODS = 2  # of steps that are not alike: one to record each, one to capture it
 STEPS, TOLERANCE = 2, 1e-2  # Adam's first updates have the size of lr, rounding or not; a critic's loss is a small difference
 
 
@@ -37,6 +47,7 @@ class Workload:
     spec: Spec
     settings: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)  # of the reference
+    period: int = 1  # steps after which their courses repeat
 
     def twins(self, device: str = "cpu", **more) -> Twins:
         return twins(
@@ -56,6 +67,7 @@ class Workload:
 
 
 WIDE = {"g_width": 64, "d_width": 64}
+PENALTIES = math.lcm(*(getattr(gans.configure("stylegan2"), name) for name in ("r1_every", "path_every")))
 GREY, COLOUR = Spec((1, 32, 32), *IMAGE), Spec((3, 64, 64), *IMAGE)
 DIGITS = Spec((1, 32, 32), *IMAGE, classes=10)
 WORKLOADS = [
@@ -71,7 +83,7 @@ WORKLOADS = [
     Workload("lapgan 28x28x1", "lapgan", Spec((1, 28, 28), *IMAGE)),
     Workload("srgan 4x to 64x64x3", "srgan", COLOUR, {"batch_size": 8, "pretrain_steps": 0}),
     Workload("stylegan 32x32x1", "stylegan", GREY, {"stable_images": 0, "fade_images": 0}),
-    Workload("stylegan2 32x32x1", "stylegan2", GREY),
+    Workload("stylegan2 32x32x1", "stylegan2", GREY, period=PENALTIES),
     Workload("wgan_gp MLP points", "wgan_gp", Spec((2,), *POINT), {"data": "ring", "batch_size": 256}),
 ]
 PAPER = {"g_width": 64, "d_width": 64, "max_width": 512, "latent": 512, "mapping_layers": 8, "batch_size": 8}
@@ -80,7 +92,7 @@ ON_GPU = [  # at sizes of the papers
     Workload("dcgan 64x64x3", "dcgan", COLOUR, {**WIDE, "batch_size": 128}),
     Workload("wgan_gp 32x32x1", "wgan_gp", GREY, WIDE),
     Workload("srgan 4x to 96x96x3", "srgan", Spec((3, 96, 96), *IMAGE), {"batch_size": 16, "pretrain_steps": 0}),
-    Workload("stylegan2 256x256x3", "stylegan2", Spec((3, 256, 256), *IMAGE), {"size": 256, **PAPER}),
+    Workload("stylegan2 256x256x3", "stylegan2", Spec((3, 256, 256), *IMAGE), {"size": 256, **PAPER}, period=PENALTIES),
 ]
 
 
@@ -115,13 +127,41 @@ def measure(budget: Budget, only: str = "", device: str = "cpu") -> list[Row]:
 
 
 def rows_of(workload: Workload, budget: Budget, device: str) -> list[Row]:
-    """One workload against PyTorch eager and, on a GPU, compiled."""
+    """One workload against PyTorch eager; on a GPU also compiled, and each of them as a graph."""
     check(workload, device)
-    rows = [compare(workload.name, *stepping(workload, workload.twins(device, replay=False), device), budget)]
-    if device != "cpu":
-        pair = workload.twins(device, replay=False)
-        for part in pair.theirs.parts().values():
-            if isinstance(part, torch.nn.Module):
-                part.compile()
-        rows.append(compare(f"{workload.name}, torch.compile", *stepping(workload, pair, device), budget))
+    rows = []
+    for title in ("",) if device == "cpu" else ("", ", torch.compile"):
+        name, pair = workload.name + title, workload.twins(device, replay=False)
+        if title:
+            _compile(pair.theirs)
+        ours, theirs = stepping(workload, pair, device)
+        rows.append(_compare(workload, name, ours, theirs, budget))
+        if device != "cpu":
+            try:
+                theirs = graphed(pair.theirs, itertools.cycle(workload.data()), workload.period)
+            except RuntimeError as error:
+                print(f"{name}: PyTorch's step is not captured: {error}")
+                continue
+            rows.append(_compare(workload, f"{name}, graphed", ours, theirs, budget))
     return rows
+
+
+def _compile(training: Parts) -> None:
+    for part in training.parts().values():
+        if isinstance(part, torch.nn.Module):
+            part.compile()
+
+
+def _compare(workload: Workload, name: str, ours: Callable, theirs: Callable, budget: Budget) -> Row:
+    """Milliseconds of a step; where steps are not alike, the mean of a period's."""
+    if workload.period == 1:
+        return compare(name, ours, theirs, budget)
+    functions, times = (ours, theirs), ([], [])
+    for k in range(WARM_PERIODS + max(2, budget.rounds // 3)):
+        for i in (0, 1) if k % 2 else (1, 0):
+            begin = time.perf_counter()
+            for _ in range(workload.period):
+                functions[i]()
+            if k >= WARM_PERIODS:
+                times[i].append((time.perf_counter() - begin) / workload.period * 1e3)
+    return row_of(name, *times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import subprocess
 import sys
 import time
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import critic, engine, kernels, ops, readme, steps, timing
-from bench.cuda import Times
+from bench import critic, engine, graphed_steps, kernels, ops, readme, steps, timing
+from bench.cuda import WARM_UP, Times
+from scratchgan.data import Spec
+from tests.twins import POINT, batches, for_torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,3 +151,39 @@ def test_candidates_of_a_configuration_come_from_its_file():
 
 def test_the_gpu_script_is_a_script():
     subprocess.run(["bash", "-n", ROOT / "bench" / "gpu.sh"], check=True)
+
+
+@pytest.mark.parametrize("name, batches_a_step", [("gan", 1), ("wgan_gp", 5)])
+@pytest.mark.parametrize("period", [1, 2])
+def test_pytorchs_graphed_steps_are_its_steps_on_new_batches(name, batches_a_step, period):
+    """A stand-in for CUDA runs the step again and leaves its report where the graph had it."""
+
+    def made():
+        torch.manual_seed(0)
+        return steps.Workload(name, name, Spec((2,), *POINT), {"data": "ring", "batch_size": 8}).twins(replay=False).theirs
+
+    def capture(update, warm_up):
+        for _ in range(warm_up + 1):
+            update()
+        reported = dict(reports[-1])
+
+        def launch():
+            update()
+            for key, value in reports[-1].items():
+                reported[key].data.copy_(value)
+
+        return launch
+
+    data = list(itertools.islice(batches(Spec((2,), *POINT), 8, np.float32), 4 * batches_a_step))
+    training, reports = made(), []
+    update = training.update
+    training.update = lambda held: reports.append(update(held)) or reports[-1]
+    by_graph = graphed_steps.graphed(training, iter(data), period, capture)
+    found = [by_graph() for _ in range(3)]
+
+    training = made()
+    before = 1 + -(-WARM_UP // period) * period + period  # to make state, to warm up, to capture
+    same = [data[:batches_a_step]] * before
+    rest = [data[i : i + batches_a_step] for i in range(batches_a_step, len(data), batches_a_step)]
+    expected = [training.step(iter(map(for_torch, batch))) for batch in [*same, *rest]][-3:]
+    assert found == expected

@@ -1,16 +1,17 @@
 """The training of each GAN in PyTorch, written from the papers, as a PyTorch user would write it.
 
 Nothing here imports scratchgan: what agrees with these files after ten steps agrees with an independent
-reading of the papers. Each file has `make(spec, config, draws)`, which returns its Training: `step(batches)`
-takes batches (x, y), y None without labels, and `parts()` names networks, optimisers and averages as
-scratchgan's GAN does. The networks carry the names that scratchgan's have, so that one state_dict serves
-both. Noise comes from `draws`, so that both sides can be handed the same.
+reading of the papers. Each file has `make(spec, config, draws)`, which returns its Training: `update(batches)`
+takes batches (x, y), y None without labels, and reports losses and means, `step(batches)` as numbers;
+`parts()` names networks, optimisers and averages as scratchgan's GAN does. The networks carry the names that
+scratchgan's have, so that one state_dict serves both. Noise comes from `draws`, so that both sides can be
+handed the same.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -54,12 +55,26 @@ class Draws:
 
 
 Noise = Callable[[int], torch.Tensor]  # n -> n latents
+Report = dict[str, torch.Tensor | float]  # losses and means of a step, by name
+
+
+def numbers(report: Report) -> dict[str, float]:
+    """The report as numbers."""
+    return {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in report.items()}
 
 
 class Parts:
     """What a Training is made of, by the names that scratchgan's GAN has for it."""
 
     PARTS = ("generator", "discriminator", "optimizer_g", "optimizer_d", "ema")
+
+    def update(self, batches: Iterator[tuple]) -> Report:
+        """One training step, without a look at the device."""
+        raise NotImplementedError
+
+    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+        """One training step and what it reports, which waits for the device."""
+        return numbers(self.update(batches))
 
     def parts(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.PARTS}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from tests.reference import Average, Draws, Noise, Parts, dcgan
+from tests.reference import Average, Draws, Noise, Parts, Report, dcgan
 from tests.reference.gan import on_fake, on_real
 
 
@@ -105,7 +105,7 @@ class Training(Parts):
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
         self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         x, labels = next(batches)
         y = one_hot(labels, self.classes).to(x)
         fake = self.generator(self.noise(len(x)), y)
@@ -121,10 +121,10 @@ class Training(Parts):
         self.optimizer_g.step()
         self.ema.update()
         return {
-            "loss_d": loss_d.item(),
-            "loss_g": loss_g.item(),
-            "d_real": real_logits.sigmoid().mean().item(),
-            "d_fake": fake_logits.sigmoid().mean().item(),
+            "loss_d": loss_d,
+            "loss_g": loss_g,
+            "d_real": real_logits.sigmoid().mean(),
+            "d_fake": fake_logits.sigmoid().mean(),
         }
 
 

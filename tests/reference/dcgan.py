@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tests.reference import Average, Draws, Noise, Parts
+from tests.reference import Average, Draws, Noise, Parts, Report
 from tests.reference.gan import on_fake, on_real
 
 
@@ -89,7 +89,7 @@ class Training(Parts):
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
         self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         x, _ = next(batches)
         fake = self.generator(self.noise(len(x)))
         self.optimizer_d.zero_grad()
@@ -106,10 +106,10 @@ class Training(Parts):
         self.discriminator.requires_grad_(True)
         self.ema.update()
         return {
-            "loss_d": loss_d.item(),
-            "loss_g": loss_g.item(),
-            "d_real": real_logits.sigmoid().mean().item(),
-            "d_fake": fake_logits.sigmoid().mean().item(),
+            "loss_d": loss_d,
+            "loss_g": loss_g,
+            "d_real": real_logits.sigmoid().mean(),
+            "d_fake": fake_logits.sigmoid().mean(),
         }
 
 

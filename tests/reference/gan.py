@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tests.reference import Average, Draws, Noise, Parts
+from tests.reference import Average, Draws, Noise, Parts, Report
 
 
 class Generator(nn.Module):
@@ -88,7 +88,7 @@ class Training(Parts):
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
         self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         for _ in range(self.k):
             x, _ = next(batches)
             fake = self.generator(self.noise(len(x))).detach()
@@ -104,10 +104,10 @@ class Training(Parts):
         self.optimizer_g.step()
         self.ema.update()
         return {
-            "loss_d": loss_d.item(),
-            "loss_g": loss_g.item(),
-            "d_real": real_logits.sigmoid().mean().item(),
-            "d_fake": fake_logits.sigmoid().mean().item(),
+            "loss_d": loss_d,
+            "loss_g": loss_g,
+            "d_real": real_logits.sigmoid().mean(),
+            "d_fake": fake_logits.sigmoid().mean(),
         }
 
 

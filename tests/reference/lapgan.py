@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, one_hot
 
-from tests.reference import Average, Draws, Parts
+from tests.reference import Average, Draws, Parts, Report
 from tests.reference.gan import on_fake, on_real
 
 
@@ -177,7 +177,7 @@ class Training(Parts):
         flat = band.flatten(1)
         return level["body"]["layers"](flat if c is None else torch.cat([flat, c], 1)).flatten()
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         """Level k is updated `often[k]` times; before the last time it does so along with coarser ones
         alone.
         """
@@ -186,7 +186,7 @@ class Training(Parts):
         self.ema.update()
         return report
 
-    def round(self, trained: list[int], batches: Iterator[tuple]) -> dict[str, float]:
+    def round(self, trained: list[int], batches: Iterator[tuple]) -> Report:
         x, y = next(batches)
         c = one_hot(y, self.classes).to(x) if self.classes else None
         sizes = [*(e * e for e in self.edges[:-1]), self.latent]
@@ -207,8 +207,8 @@ class Training(Parts):
             real_logits, fake_logits = self.judge(k, band, low, c), self.judge(k, fake.detach(), low, c)
             loss = on_real(real_logits) + on_fake(fake_logits)
             loss.backward()
-            report[f"loss_d_{edge}"] = loss.item()
-            total_d += loss.item()
+            report[f"loss_d_{edge}"] = loss.detach()
+            total_d += loss.detach()
             logits[0].append(real_logits)
             logits[1].append(fake_logits)
             made.append((k, fake, low))
@@ -217,9 +217,9 @@ class Training(Parts):
         for k, fake, low in made:
             loss = on_real(self.judge(k, fake, low, c))
             loss.backward()
-            total_g += loss.item()
+            total_g += loss.detach()
         self.optimizer_g.step()
-        means = [torch.cat(side).sigmoid().mean().item() for side in logits]
+        means = [torch.cat(side).sigmoid().mean() for side in logits]
         return {"loss_d": total_d, "loss_g": total_g, "d_real": means[0], "d_fake": means[1], **report}
 
 

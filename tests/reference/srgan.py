@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, mse_loss
 
-from tests.reference import Average, Draws, Parts
+from tests.reference import Average, Draws, Parts, Report
 from tests.reference.gan import on_fake, on_real
 
 
@@ -120,7 +120,7 @@ class Training(Parts):
         )
         self.ema = Average(generator, config.ema_decay)
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         high, _ = next(batches)
         low = interpolate(high, scale_factor=1 / self.config.scale, mode="bicubic", antialias=True).clamp(-1, 1)
         done = self.progress.steps - self.config.pretrain_steps
@@ -134,14 +134,14 @@ class Training(Parts):
         self.ema.update()
         return report
 
-    def pretrain(self, high, low) -> dict[str, float]:
+    def pretrain(self, high, low) -> Report:
         loss = mse_loss(self.generator(low), high)
         self.optimizer_g.zero_grad()
         loss.backward()
         self.optimizer_g.step()
-        return {"loss_g": loss.item(), "pixels": loss.item()}
+        return {"loss_g": loss, "pixels": loss}
 
-    def play(self, high, low) -> dict[str, float]:
+    def play(self, high, low) -> Report:
         made = self.generator(low)
         real_logits, fake_logits = self.discriminator(high), self.discriminator(made.detach())
         loss_d = on_real(real_logits) + on_fake(fake_logits)
@@ -162,12 +162,12 @@ class Training(Parts):
         loss_g.backward()
         self.optimizer_g.step()
         return {
-            "loss_d": loss_d.item(),
-            "loss_g": loss_g.item(),
-            "d_real": real_logits.sigmoid().mean().item(),
-            "d_fake": fake_logits.sigmoid().mean().item(),
-            "pixels": pixels.item(),
-            "features": features.item(),
+            "loss_d": loss_d,
+            "loss_g": loss_g,
+            "d_real": real_logits.sigmoid().mean(),
+            "d_fake": fake_logits.sigmoid().mean(),
+            "pixels": pixels,
+            "features": features,
         }
 
 

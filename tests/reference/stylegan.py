@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.reference import Average, Draws, Parts
+from tests.reference import Average, Draws, Parts, Report
 from tests.reference.gan import on_fake, on_real
 
 ROOT = math.sqrt(2)
@@ -260,7 +260,7 @@ class Training(Parts):
         weight = level - math.floor(level)
         return weight * x + (1 - weight) * twice(half(x)) if weight else x
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         D, smaller = self.discriminator, self.growth.last - math.ceil(self.growth.level())
         x = torch.cat([next(batches)[0] for _ in range(2**smaller)])
         self.growth.shown += len(x)
@@ -282,11 +282,11 @@ class Training(Parts):
         self.optimizer_g.step()
         self.ema.update()
         return {
-            "loss_d": loss_d.item(),
-            "loss_g": loss_g.item(),
-            "penalty": penalty.item(),
-            "d_real": real_logits.sigmoid().mean().item(),
-            "d_fake": fake_logits.sigmoid().mean().item(),
+            "loss_d": loss_d,
+            "loss_g": loss_g,
+            "penalty": penalty,
+            "d_real": real_logits.sigmoid().mean(),
+            "d_fake": fake_logits.sigmoid().mean(),
             "level": level,
         }
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.reference import Average, Draws, Parts
+from tests.reference import Average, Draws, Parts, Report
 from tests.reference.gan import on_fake, on_real
 from tests.reference.stylegan import ROOT, Conv, Dense, Mapping, Scaled, act, deviation_map
 
@@ -169,6 +169,12 @@ class State:
     def __init__(self):
         self.steps, self.length, self.penalty = 0, 0.0, 0.0
 
+    def follow(self, length: torch.Tensor, decay: float) -> None:
+        """Move the average, in its own memory, so that a CUDA graph goes on from where it was."""
+        if not isinstance(self.length, torch.Tensor):
+            self.length = torch.zeros_like(length)
+        self.length.lerp_(length, 1 - decay)
+
 
 def adam(network: nn.Module, lr: float, betas, interval: int) -> torch.optim.Adam:
     """Appendix B: c = k / (k + 1), c lr, beta to the power c."""
@@ -215,7 +221,7 @@ class Training(Parts):
         lengths = jacobians.square().sum(2).mean(1).sqrt()  # (N, layers, latent) -> (N,)
         count = self.lazy.steps // config.path_every
         decay = min(config.path_decay, count / (count + 9))
-        self.lazy.length = decay * self.lazy.length + (1 - decay) * lengths.mean().item()
+        self.lazy.follow(lengths.detach().mean(), decay)
         loss = config.path * (lengths - self.lazy.length).square().mean()
         self.penalised(self.optimizer_g, config.path_every * loss)
 
@@ -223,7 +229,7 @@ class Training(Parts):
         x = x.clone().requires_grad_(True)
         (slopes,) = torch.autograd.grad(self.discriminator(x).sum(), x, create_graph=True)
         r1 = slopes.square().sum((1, 2, 3)).mean()
-        self.lazy.penalty = r1.item()
+        self.lazy.penalty = r1.detach()
         self.penalised(self.optimizer_d, self.config.r1_every * self.config.r1 / 2 * r1)
 
     @staticmethod
@@ -232,7 +238,7 @@ class Training(Parts):
         loss.backward()
         optimizer.step()
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         D, (x, _), lazy = self.discriminator, next(batches), self.lazy
         lazy.steps += 1
         with torch.no_grad():
@@ -253,10 +259,10 @@ class Training(Parts):
             self.path_update(max(1, len(x) // 2))
         self.ema.update()
         return {
-            "loss_d": loss_d.item(),
-            "loss_g": loss_g.item(),
-            "d_real": real_logits.sigmoid().mean().item(),
-            "d_fake": fake_logits.sigmoid().mean().item(),
+            "loss_d": loss_d,
+            "loss_g": loss_g,
+            "d_real": real_logits.sigmoid().mean(),
+            "d_fake": fake_logits.sigmoid().mean(),
             "penalty": lazy.penalty,
             "length": lazy.length,
         }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tests.reference import Average, Draws, Noise, Parts, dcgan, gan
+from tests.reference import Average, Draws, Noise, Parts, Report, dcgan, gan
 
 
 class Training(Parts):
@@ -36,7 +36,7 @@ class Training(Parts):
         self.optimizer_d = torch.optim.RMSprop(critic.parameters(), lr=lr)
         self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         for _ in range(self.n_critic):
             x, _ = next(batches)
             with torch.no_grad():
@@ -52,7 +52,7 @@ class Training(Parts):
         loss_g.backward()
         self.optimizer_g.step()
         self.ema.update()
-        return {"loss_d": -distance.item(), "loss_g": loss_g.item(), "distance": distance.item()}
+        return {"loss_d": -distance, "loss_g": loss_g, "distance": distance}
 
 
 def networks(spec, config, norm: bool) -> tuple[nn.Module, nn.Module]:

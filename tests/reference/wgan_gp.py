@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from tests.reference import Average, Draws, Noise, Parts
+from tests.reference import Average, Draws, Noise, Parts, Report
 from tests.reference.wgan import networks
 
 
@@ -50,7 +50,7 @@ class Training(Parts):
         self.optimizer_d = torch.optim.Adam(critic.parameters(), lr=lr, betas=betas)
         self.ema = Average(generator, ema_decay)
 
-    def step(self, batches: Iterator[tuple]) -> dict[str, float]:
+    def update(self, batches: Iterator[tuple]) -> Report:
         for _ in range(self.n_critic):
             x = next(batches)[0] / self.scale
             with torch.no_grad():
@@ -67,10 +67,10 @@ class Training(Parts):
         self.optimizer_g.step()
         self.ema.update()
         return {
-            "loss_d": loss_d.item(),
-            "loss_g": loss_g.item(),
-            "distance": wasserstein.item(),
-            "penalty": gp.item(),
+            "loss_d": loss_d,
+            "loss_g": loss_g,
+            "distance": wasserstein,
+            "penalty": gp,
         }
 
 
