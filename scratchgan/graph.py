@@ -32,7 +32,7 @@ class StepGraphs:
 
     def __init__(self, gan: Any, capture: Callable[[Callable[[], object]], Callable[[], None]] | None = None):
         self.gan, self._said = gan, False
-        self.why_not = "no two steps are alike" if type(gan).course is None else None
+        self.why_not: str | None = None
         self._capture = captured if capture is None else capture
         self._tapes: dict[Hashable, Tape] = {}
         self._graphs: dict[Hashable, Graph] = {}

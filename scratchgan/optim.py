@@ -41,7 +41,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}       # {"step": int, average's name: array}
-        self._arenas: dict[int, dict[str, Arena]] = {}      # by group: of "p", "g" and the averages
+        self._arenas: dict[tuple[int, int], dict[str, Arena]] = {}      # by group and number of updates: of "p", "g", averages
         params = [params] if isinstance(params, Tensor) else list(params)
         if not params:
             raise ValueError(f"{type(self).__name__}: params is empty: expected tensors or groups of tensors")
@@ -112,14 +112,18 @@ class Optimizer:
         for number, (group, params) in enumerate(groups):
             if not params:
                 continue
-            if suits([p._array for p in params]) and self._in_step(params):
-                self._step_together(number, group, params)
+            if suits([p._array for p in params]):
+                for place, alike in enumerate(self._in_step(params)):
+                    self._step_together((number, place), group, alike)
             else:
                 self._step_in_pieces(group, params)
 
-    def _in_step(self, params: list[Tensor]) -> bool:
-        """Whether all have been updated equally often."""
-        return len({self.state.get(p, {}).get("step", 0) for p in params}) == 1
+    def _in_step(self, params: list[Tensor]) -> list[list[Tensor]]:
+        """Those that have been updated equally often together, those that have been most often first."""
+        found: dict[int, list[Tensor]] = {}
+        for p in params:
+            found.setdefault(self.state.get(p, {}).get("step", 0), []).append(p)
+        return [found[count] for count in sorted(found, reverse=True)]
 
     def _step_in_pieces(self, group: dict[str, Any], params: list[Tensor]) -> None:
         only_eager("parameters are updated one by one")
@@ -133,8 +137,8 @@ class Optimizer:
             inplace.wrote(p._array)
         run(pieces, float(group["weight_decay"]), group["maximize"])
 
-    def _step_together(self, number: int, group: dict[str, Any], params: list[Tensor]) -> None:
-        names, arenas = self.averages(group), self._arenas.setdefault(number, {})
+    def _step_together(self, place: tuple[int, int], group: dict[str, Any], params: list[Tensor]) -> None:
+        names, arenas = self.averages(group), self._arenas.setdefault(place, {})
         for p in params:
             self._averages_of(p, names)
         arenas["p"] = Arena.of(params, arenas.get("p"))

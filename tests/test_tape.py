@@ -36,10 +36,12 @@ SETUPS = {
     "wgan_gp": (IMAGES, {"g_width": 4, "d_width": 4, "n_critic": 2}),
     "srgan": (Spec((3, 16, 16), *IMAGE), {"blocks": 1, "g_width": 4, "d_width": 4, "d_dense": 8,
                                           "pretrain_steps": 3, "decay_steps": 2}),
+    "stylegan": (Spec((1, 16, 16), *IMAGE), {"width": 4, "latent": 8, "mapping_layers": 1, "start": 4, "size": 16,
+                                             "stable_images": 32, "fade_images": 40}),
     "stylegan2": (IMAGES, {"g_width": 4, "d_width": 4, "latent": 8, "mapping_layers": 1, "r1_every": 3,
                            "path_every": 5}),
 }
-STEPS = 8
+STEPS = 10
 
 
 @pytest.fixture(autouse=True)
@@ -154,10 +156,10 @@ def test_a_graph_that_computes_something_else_is_not_used():
     assert "differ by" in graphs.why_not and not graphs._graphs
 
 
-def test_a_growing_gan_has_no_graphs():
-    spec, config = IMAGES, gans.configure("stylegan", batch_size=2, latent=8, width=4, mapping_layers=1)
-    gan = gans.get("stylegan")(spec, config, use_streams(Streams(0)))
-    assert "no two steps are alike" in StepGraphs(gan).news()
+def test_each_course_of_a_growing_gan_has_a_graph():
+    """At 4 pixels; while 8 are faded in, with fewer batches from the second such step on; at 8."""
+    graphs = trained("stylegan", True)[3]
+    assert [(top, fading) for _, top, fading in graphs._graphs] == [(0, False), (1, True), (1, False)]
 
 
 def test_float16_says_why():

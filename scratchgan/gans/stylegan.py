@@ -45,7 +45,7 @@ from scratchgan.backend import Streams, to_host, use_streams
 from scratchgan.data import Spec
 from scratchgan.errors import UserError
 from scratchgan.gans.gan import non_saturating_loss, value
-from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, drawn, evaluating, normal_plane, real, scalars
+from scratchgan.gans.sampling import Player, Sampler, check_limits, constant, drawn, evaluating, normal_plane, scalars
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std, pixel_norm
 from scratchgan.nn.module import overwrite
 from scratchgan.nn.parameter import empty_parameter
@@ -127,9 +127,14 @@ def halved(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
-def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     """(1 - t) a + t b."""
     return a + (b - a) * t
+
+
+def faded(before: Tensor, x: Tensor, level: float, fade: Tensor | None) -> Tensor:
+    """x faded in over what was there `before`, as far as the level is on its way to the next whole one."""
+    return lerp(before, x, level % 1 if fade is None else fade)
 
 
 class ConvUp(EqualConv2d):
@@ -233,7 +238,8 @@ class SynthesisBlock(nn.Module):
 class Synthesis(nn.Module):
     """g: w, noise and a level -> images of 4 * 2**ceil(level) pixels; level 0 has 4 x 4.
 
-    Between two whole levels the pictures of the larger one are faded in over those of the smaller one.
+    Between two whole levels the pictures of the larger one are faded in over those of the smaller one. In a step
+    that is repeated with other levels between the same two (`tape.py`), `fade` is level % 1 as it was fed.
     """
 
     def __init__(self, colours: int, widths: Sequence[int], latent: int, noise_from: int, tanh: bool):
@@ -253,15 +259,17 @@ class Synthesis(nn.Module):
         edges = [BASE << i // 2 for i in range(layers)]
         return [normal_plane(stream, n, edge, self) if edge >= self.noise_from else None for edge in edges]
 
-    def forward(self, w: Sequence[Tensor], noise: Sequence[Tensor | None], level: float) -> Tensor:
+    def forward(self, w: Sequence[Tensor], noise: Sequence[Tensor | None], level: float,
+                fade: Tensor | None = None) -> Tensor:
         """`w` (N, latent) and what `noise` draws, for each layer, two for each level."""
-        top, fade = math.ceil(level), level % 1
+        top = math.ceil(level)
         x = self.style0(self.constant.expand(len(w[0]), -1, -1, -1), w[0], noise[0])
         x = before = self.style1(self.conv(x), w[1], noise[1])
         for i, block in zip(range(top), self.blocks):
             before, x = x, block(x, w[2 * i + 2:2 * i + 4], noise[2 * i + 2:2 * i + 4])
         image = self.to_rgb[top](x)
-        image = lerp(doubled(self.to_rgb[top - 1](before)), image, fade) if fade else image
+        if level % 1:
+            image = faded(doubled(self.to_rgb[top - 1](before)), image, level, fade)
         return F.tanh(image) if self.tanh else image
 
 
@@ -302,11 +310,12 @@ class Discriminator(nn.Module):
         self.dense = EqualLinear(first * BASE * BASE, first, gain=GAIN)
         self.out = EqualLinear(first, 1)
 
-    def forward(self, image: Tensor, level: float) -> Tensor:
-        top, fade = math.ceil(level), level % 1
+    def forward(self, image: Tensor, level: float, fade: Tensor | None = None) -> Tensor:
+        """`fade` as in `Synthesis`."""
+        top = math.ceil(level)
         x = self.features(image, top)
-        if fade:
-            x = lerp(self.features(halved(image), top - 1), self.blocks[top - 1](x), fade)
+        if level % 1:
+            x = faded(self.features(halved(image), top - 1), self.blocks[top - 1](x), level, fade)
             top -= 1
         for i in reversed(range(top)):
             x = self.blocks[i](x)
@@ -331,9 +340,13 @@ class Growth:
 
     @property
     def level(self) -> float:
+        return self.after(0)
+
+    def after(self, images: int) -> float:
+        """The level when so many more images will have been shown."""
         if self.stable + self.fade == 0:
             return float(self.last)
-        phase, since = divmod(self.shown, self.stable + self.fade)
+        phase, since = divmod(self.shown + images, self.stable + self.fade)
         risen = max(since - self.stable, 0) / max(self.fade, 1)
         return float(min(self.first + phase + risen, self.last))
 
@@ -423,7 +436,6 @@ class StyleGAN(StyleSampler):
     which layers draw."""
     config_class = Config
     presets: ClassVar = {"digits": {"size": 8, "start": 4}, "points": {"size": None}}
-    course = None                           # no two steps are alike: pictures grow
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         self.config, self.streams = config, use_streams(streams)
@@ -443,32 +455,46 @@ class StyleGAN(StyleSampler):
         """One update of D with the R1 penalty, then one of G, at the level of this minibatch. `penalty` is
         E[||grad D||^2], `edge` that of the pictures."""
         G, D, growth = self.generator, self.discriminator, self.growth
-        x = F.cat([real(batches, D) for _ in range(growth.batches)], dim=0)
-        growth.shown += len(x)
+        x = drawn(lambda: self._minibatch(batches), D)
         level = growth.level
-        x = shrunk(x, level, growth.last).requires_grad_()
+        fade = drawn(lambda: growth.level % 1, D) if level % 1 else None
+        x = shrunk(x, level, growth.last, fade).requires_grad_()
         with no_grad():
-            fake = self.fake(len(x), level)
-        real_logits, fake_logits = D(x, level), D(fake, level)
+            fake = self.fake(len(x), level, fade)
+        real_logits, fake_logits = D(x, level, fade), D(fake, level, fade)
         penalty = r1_penalty(real_logits, x)
         loss_d = self.config.r1 / 2 * penalty - value(real_logits, fake_logits)
         self.optimizer_d.zero_grad()
         loss_d.backward(inputs=list(D.parameters()))
         self.optimizer_d.step()
 
-        loss_g = non_saturating_loss(D(self.fake(len(x), level), level))
+        loss_g = non_saturating_loss(D(self.fake(len(x), level, fade), level, fade))
         self.optimizer_g.zero_grad()
         loss_g.backward(inputs=list(G.parameters()))
         self.optimizer_g.step()
         self.ema.update()
         probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
         return scalars(loss_d=loss_d, loss_g=loss_g, penalty=penalty, d_real=probabilities[0],
-                       d_fake=probabilities[1], level=lambda: level)
+                       d_fake=probabilities[1], level=lambda: growth.level)
 
-    def fake(self, n: int, level: float) -> Tensor:
+    @property
+    def course(self) -> tuple:
+        """How many batches the coming step takes, its level, and whether that is being faded in."""
+        growth = self.growth
+        level = growth.after(growth.batches * self.config.batch_size)
+        return growth.batches, math.ceil(level), level % 1 > 0
+
+    def _minibatch(self, batches: Iterator) -> np.ndarray:
+        """The images of a step, counted."""
+        x = np.concatenate([next(batches)[0] for _ in range(self.growth.batches)])
+        self.growth.shown += len(x)
+        return x
+
+    def fake(self, n: int, level: float, fade: Tensor | None = None) -> Tensor:
         """n images of this level for training, with random noise in each layer and mixed styles."""
         layers, synthesis = 2 * math.ceil(level) + 2, self.generator.synthesis
-        return synthesis(self.styles(n, layers), synthesis.noise(self.streams["layers"], n, layers), level)
+        noise = synthesis.noise(self.streams["layers"], n, layers)
+        return synthesis(self.styles(n, layers), noise, level, fade)
 
     def images(self, G: Generator, w: Tensor) -> Tensor:
         """Those of the present level, enlarged to the data's size."""
@@ -495,9 +521,9 @@ class StyleGAN(StyleSampler):
                 "growth": self.growth}
 
 
-def shrunk(x: Tensor, level: float, last: int) -> Tensor:
+def shrunk(x: Tensor, level: float, last: int, fade: Tensor | None = None) -> Tensor:
     """Images of the level `last` as they are at this one: means over squares of pixels and, while a level is
-    faded in, partly over squares of twice the edge."""
-    factor, fade = 1 << last - math.ceil(level), level % 1
+    faded in, partly over squares of twice the edge. `fade` as in `Synthesis`."""
+    factor = 1 << last - math.ceil(level)
     x = F.avg_pool2d(x, factor) if factor > 1 else x
-    return lerp(doubled(halved(x)), x, fade) if fade else x
+    return faded(doubled(halved(x)), x, level, fade) if level % 1 else x

@@ -67,18 +67,21 @@ def assert_alike(found, expected) -> None:
 def test_one_launch_is_many(by_triton, name):
     found = train(by_triton, name, range(3))
     assert_alike(found, references(name, range(3)))
-    assert found[1]._arenas[0]["p"].holds([p._array for p in found[0].parameters()])
+    assert found[1]._arenas[0, 0]["p"].holds([p._array for p in found[0].parameters()])
 
 
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_a_parameter_without_gradient_stays_and_falls_behind(by_triton, name):
-    """Then the steps differ, and each parameter has its own again."""
+    """Then it is updated by a launch of its own."""
     found = train(by_triton, name, range(2), without=1)
     expected = references(name, range(2), without=1)
     for begin in (2, 3):
         found = train(by_triton, name, range(begin, begin + 1), found[1], found[0])
         expected = references(name, range(begin, begin + 1), optimizer=expected[1], module=expected[0])
         assert_alike(found, expected)
+    first, behind, *others = (p._array for p in found[0].parameters())
+    arenas = found[1]._arenas
+    assert arenas[0, 0]["p"].holds([first, *others]) and arenas[0, 1]["p"].holds([behind])
 
 
 @pytest.mark.parametrize("name", ["rmsprop, centered, momentum", "adam"])
