@@ -162,6 +162,11 @@ def test_each_course_of_a_growing_gan_has_a_graph():
     assert [(top, fading) for _, top, fading in graphs._graphs] == [(0, False), (1, True), (1, False)]
 
 
+def test_steps_with_a_penalty_have_graphs_of_their_own():
+    graphs = trained("stylegan2", True)[3]
+    assert graphs._graphs.keys() == {(False, False), (True, False), (False, True)}      # R1, path length
+
+
 def test_float16_says_why():
     gan, data = made("dcgan")
     graphs = StepGraphs(gan, capture=lambda step: step)

@@ -51,16 +51,18 @@ import numpy as np
 from scratchgan import functional as F
 from scratchgan import nn, optim
 from scratchgan.autograd import grad
-from scratchgan.backend import Streams, use_streams
+from scratchgan.backend import Streams, use_streams, xp
 from scratchgan.data import Spec
 from scratchgan.gans.gan import non_saturating_loss, value
 from scratchgan.gans.sampling import Player, check_limits, drawn, logits, normal_plane, scalars
 from scratchgan.gans.stylegan import BASE, GAIN, SLOPE, Mapping, StyleSampler, levels, r1_penalty, widths
 from scratchgan.nets.equalised import EqualConv2d, EqualLinear, minibatch_std
+from scratchgan.nn.module import overwrite
 from scratchgan.nn.parameter import empty_parameter
 from scratchgan.ops.modulated import modulated_conv, modulated_conv_up
 from scratchgan.precision import factors
 from scratchgan.recording import no_grad
+from scratchgan.tape import fed
 from scratchgan.tensor import Tensor
 
 # The docstring's formulas in TeX, for `scratchgan report`.
@@ -122,7 +124,7 @@ def path_lengths(images: Tensor, w: Sequence[Tensor], y: Tensor) -> Tensor:
     return F.sqrt(squares.mean(dim=0))
 
 
-def path_penalty(lengths: Tensor, a: float) -> Tensor:
+def path_penalty(lengths: Tensor, a: Tensor | float) -> Tensor:
     """mean (length - a)^2."""
     return ((lengths - a) ** 2).mean()
 
@@ -272,29 +274,35 @@ class Discriminator(nn.Module):
 
 class Lazy:
     """What lazy regularisation carries from step to step: how many `steps` there were, the moving average
-    `length` of path lengths, which is a, and the last `penalty` R1 that was computed."""
+    `length` of path lengths, which is a, and the last `penalty` R1 that was computed. Both are Tensors of one
+    number beside the array `like`, so that a step can be repeated without the host (`graph.py`)."""
 
-    def __init__(self) -> None:
-        self.steps, self.length, self.penalty = 0, 0.0, 0.0
+    def __init__(self, like: Any):
+        self.steps = 0
+        self.length, self.penalty = (Tensor(xp(like).zeros((), np.float64)) for _ in range(2))
 
     def due(self, every: int) -> bool:
         """Whether this step is one of every so many."""
         return self.steps % every == 0
 
-    def follow(self, length: float, config: Config) -> float:
+    def follow(self, length: Tensor, config: Config) -> Tensor:
         """a, once it has followed the mean length of minibatch number t by 1 - min(path_decay, t / (t + 9)).
         """
-        t = self.steps // config.path_every
-        decay = min(config.path_decay, t / (t + 9))
-        self.length += (1 - decay) * (length - self.length)
-        return self.length
+        def share() -> float:
+            t = self.steps // config.path_every
+            return 1 - min(config.path_decay, t / (t + 9))
 
-    def state_dict(self) -> dict[str, float]:
+        a = self.length._array
+        overwrite(self.length, a + fed(share, a) * (length._array - a))
+        return Tensor(self.length._array.astype(length.dtype))
+
+    def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "length": self.length, "penalty": self.penalty}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.steps, self.length = int(state["steps"]), float(state["length"])
-        self.penalty = float(state["penalty"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = int(state["steps"])
+        overwrite(self.length, state["length"])
+        overwrite(self.penalty, state["penalty"])
 
 
 def lazy_adam(network: nn.Module, lr: float, betas: tuple[float, float], every: int) -> optim.Adam:
@@ -316,7 +324,7 @@ class StyleGAN2(StyleSampler):
         self.generator = Generator(spec.shape[0], widths(halvings, config.g_width, config.max_width), config)
         self.discriminator = Discriminator(spec.shape[0], widths(halvings, config.d_width, config.max_width))
         self.generator.to(device), self.discriminator.to(device)
-        self.lazy = Lazy()
+        self.lazy = Lazy(next(self.generator.parameters())._array)
         self.optimizer_g = lazy_adam(self.generator, config.lr, config.betas, config.path_every)
         self.optimizer_d = lazy_adam(self.discriminator, config.lr, config.betas, config.r1_every)
         self.ema = optim.EMA(self.generator, config.ema_decay, warmup=True)
@@ -337,7 +345,7 @@ class StyleGAN2(StyleSampler):
             x.requires_grad_()
             penalty = r1_penalty(D(x), x)
             self.update_lazily(self.optimizer_d, D, config.r1_every * config.r1 / 2 * penalty)
-            self.lazy.penalty = penalty.item()
+            overwrite(self.lazy.penalty, penalty._array)
 
         loss_g = non_saturating_loss(D(self.fake(len(x))))
         self.optimizer_g.zero_grad()
@@ -345,18 +353,18 @@ class StyleGAN2(StyleSampler):
         self.optimizer_g.step()
         if self.lazy.due(config.path_every):
             lengths = self.lengths(max(1, len(x) // 2))
-            penalty = path_penalty(lengths, self.lazy.follow(lengths.mean().item(), config))
+            penalty = path_penalty(lengths, self.lazy.follow(lengths.mean(), config))
             self.update_lazily(self.optimizer_g, G, config.path_every * config.path * penalty)
         self.ema.update()
         probabilities = F.sigmoid(real_logits).mean(), F.sigmoid(fake_logits).mean()
         return scalars(loss_d=loss_d, loss_g=loss_g, d_real=probabilities[0], d_fake=probabilities[1],
-                       penalty=lambda: self.lazy.penalty, length=lambda: self.lazy.length)
+                       penalty=self.lazy.penalty, length=self.lazy.length)
 
     @property
-    def course(self) -> tuple | None:
-        """() of the many steps in which no penalty is due. The others read numbers of the device."""
+    def course(self) -> tuple:
+        """Whether R1 and the path length are due in the coming step."""
         after = self.lazy.steps + 1
-        return None if any(after % every == 0 for every in (self.config.r1_every, self.config.path_every)) else ()
+        return after % self.config.r1_every == 0, after % self.config.path_every == 0
 
     def _begin(self, batches: Iterator) -> np.ndarray:
         """Count the step and take its images."""
