@@ -45,12 +45,12 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
            retain_graph: bool | None) -> dict[Node, Any]:
     """Cotangents of the goals (None: of every leaf), visiting nodes from the newest to the oldest."""
     keep = create_graph if retain_graph is None else retain_graph
-    scale = 1.0 if create_graph else precision.factor()     # of cotangents in float16
+    scale = None if create_graph else precision.factor(seeds[0][1])     # of cotangents in float16
     order = _order([n for n, _ in seeds], min(n.id for n in goals) if goals else 0)
     path = set(order) if goals is None else _leading_to(goals, order)
     gs: dict[Node, Any] = {}
     for n, g in seeds:
-        g = g if scale == 1 or n.dtype != HALF else g * scale
+        g = g if scale is None or n.dtype != HALF else (g * scale).astype(HALF)
         gs[n] = gs[n] + g if n in gs else g
     found = {}
     while order:                                        # popping lets go of nodes, and so of memory, on the way
@@ -61,8 +61,8 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
         op = n.op
         if op is None or (goals is not None and n in goals):
             found[n] = np.asarray(g) if isinstance(g, np.generic) else g
-            if scale != 1 and n.dtype == HALF:
-                found[n] = found[n] / scale
+            if scale is not None and n.dtype == HALF:
+                found[n] = (found[n] / scale).astype(HALF)
             if op is None or path.isdisjoint(n.parents):
                 continue
         if n.saved is FREED:
@@ -73,7 +73,7 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
         for p, c in zip(n.parents, op.backward(n, g, path, create_graph)):
             if c is None:
                 continue
-            if scale != 1 and p.dtype != n.dtype:
+            if scale is not None and p.dtype != n.dtype:
                 c = _rescaled(c, n, p, scale)
             if op.broadcasts:
                 if c.shape != p.shape:
@@ -87,7 +87,7 @@ def _sweep(seeds: list[tuple[Node, Any]], goals: set[Node] | None, create_graph:
     return found
 
 
-def _rescaled(c, behind: Node, before: Node, scale: float):
+def _rescaled(c, behind: Node, before: Node, scale):
     """The cotangent of `before` with the factor of its dtype, from one with the factor of `behind`'s."""
     if behind.dtype == HALF:
         return c.astype(before.dtype) / scale

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from scratchgan.backend import module_of, on_gpu, register, xp
 from scratchgan.kernels.dispatch import capturable
+from scratchgan.precision import moving
 from scratchgan.tape import NotRepeatable, Tape
 from scratchgan.tensor import Tensor
 
@@ -67,7 +68,7 @@ class StepGraphs:
     def _captured(self, course: Hashable, batches: Iterator) -> dict[str, float]:
         """The second step of a course, from one state and one draw twice: without a graph, which is what counts if
         there will be none, and by the graph, which must equal that."""
-        tape, state = self._tapes[course], arrays_of(self.gan)
+        tape, state = self._tapes[course], [*arrays_of(self.gan), *moving()]
         tape.draw()
         before = copies(state)
 
@@ -76,7 +77,7 @@ class StepGraphs:
                 self.gan.step(batches)
 
         play()
-        after, gradients, scalars = copies(state), gradients_of(self.gan), tape.read()
+        after, gradients, scalars, waiting = copies(state), gradients_of(self.gan), tape.read(), tape.after
         try:
             put(before, state)
             launch = self._capture(play)
@@ -85,8 +86,11 @@ class StepGraphs:
         except Exception as error:      # whatever CUDA, CuPy or Triton refuse: the training goes on without
             put(after, state)
             hand_back(gradients)
+            tape.after = waiting
             self.why_not = f"{type(error).__name__}: {error}"
             return scalars
+        finally:
+            tape.settle()
         self._graphs[course] = Graph(tape, launch, gradients_of(self.gan))
         return tape.read()
 
@@ -102,6 +106,7 @@ class Graph(NamedTuple):
         self.tape.draw()
         self.launch()
         hand_back(self.gradients)
+        self.tape.settle()
         return self.tape.read()
 
 

@@ -20,7 +20,7 @@ from scratchgan.errors import UserError
 from scratchgan.kernels import updates
 from scratchgan.nn.module import Module, as_array, overwrite, zero_grad
 from scratchgan.ops import passes
-from scratchgan.tape import fed, only_eager
+from scratchgan.tape import fed, only_eager, settled
 from scratchgan.tensor import Tensor
 
 PIECE = 1 << 16             # elements: a piece's arrays stay in the cache, and a thread is busy for a while
@@ -60,9 +60,9 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
-        """A step on arenas, in one launch: p, the gradient g, the averages in their order; `clock` and `lr` as
-        arrays."""
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list, found) -> None:
+        """A step on arenas, in one launch: p, the gradient g, the averages in their order; `clock`, `lr` and
+        `found` as arrays. Where that is not None and not 0, nothing moves."""
         raise NotImplementedError
 
     def clock(self, group: dict[str, Any], step: int) -> tuple[float, float, float]:
@@ -102,20 +102,17 @@ class Optimizer:
             zero_grad(group["params"], set_to_none)
 
     def step(self) -> None:
-        """Update every parameter that has a gradient; none where `precision.LossScale` does not accept them."""
+        """Update every parameter that has a gradient; none where float16's are not all finite (`precision.py`)."""
         groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
-        scale = precision.state.scale
-        if scale is not None:
-            only_eager("float16 looks for infinite gradients before each update")
-        if scale is not None and not scale.accepts(p.grad._array for _, params in groups for p in params):
-            return
+        scale, gradients = precision.state.scale, [p.grad._array for _, params in groups for p in params]
+        found = scale.follow(gradients) if scale is not None and gradients else None
         for number, (group, params) in enumerate(groups):
             if not params:
                 continue
             if suits([p._array for p in params]):
                 for place, alike in enumerate(self._in_step(params)):
-                    self._step_together((number, place), group, alike)
-            else:
+                    self._step_together((number, place), group, alike, found)
+            elif found is None or not found:
                 self._step_in_pieces(group, params)
 
     def _in_step(self, params: list[Tensor]) -> list[list[Tensor]]:
@@ -137,7 +134,7 @@ class Optimizer:
             inplace.wrote(p._array)
         run(pieces, float(group["weight_decay"]), group["maximize"])
 
-    def _step_together(self, place: tuple[int, int], group: dict[str, Any], params: list[Tensor]) -> None:
+    def _step_together(self, place: tuple[int, int], group: dict[str, Any], params: list[Tensor], found) -> None:
         names, arenas = self.averages(group), self._arenas.setdefault(place, {})
         for p in params:
             self._averages_of(p, names)
@@ -152,8 +149,10 @@ class Optimizer:
         p = arenas["p"].flat
         clock = fed(lambda: self.clock(group, self._count(params, names)), p, np.float64)
         lr = fed(lambda: (group["lr"],), p, np.float64)
-        self.together(group, clock, lr, p, arenas["g"].flat, [arenas[name].flat for name in names])
+        self.together(group, clock, lr, p, arenas["g"].flat, [arenas[name].flat for name in names], found)
         inplace.wrote(p)
+        if found is not None:       # updates that follow in a step that is repeated have counted this one by then
+            settled(lambda: self._uncount(params if names and found else ()))
 
     def _averages_of(self, p: Tensor, names: tuple[str, ...]) -> list:
         """The parameter's averages, which begin at zero."""
@@ -171,6 +170,11 @@ class Optimizer:
         for p in params if names else ():
             self.state[p]["step"] += 1
         return self.state[params[0]]["step"] if names else 1
+
+    def _uncount(self, params: Iterable[Tensor]) -> None:
+        """Forget that these parameters were updated once more."""
+        for p in params:
+            self.state[p]["step"] -= 1
 
     # State
 
@@ -254,9 +258,9 @@ class SGD(Optimizer):
     def averages(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] != 0 else ()
 
-    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list, found) -> None:
         (b,) = averages or (None,)
-        updates.sgd(p, g, b, clock, lr, zero=False,
+        updates.sgd(p, g, b, clock, lr, zero=False, found=found,
                     **named(group, "momentum", "dampening", "nesterov", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
@@ -299,10 +303,10 @@ class RMSprop(Optimizer):
         mean = ("grad_avg",) if group["centered"] else ()
         return ("square_avg", *mean, "momentum_buffer") if group["momentum"] else ("square_avg", *mean)
 
-    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list, found) -> None:
         arenas = dict(zip(self.averages(group), averages))
         updates.rmsprop(p, g, *(arenas.get(name) for name in ("square_avg", "grad_avg", "momentum_buffer")),
-                        clock, lr, zero=False,
+                        clock, lr, zero=False, found=found,
                         **named(group, "alpha", "eps", "momentum", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:
@@ -360,10 +364,10 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         return step, 1 - beta1**step, (1 - beta2**step) ** 0.5
 
-    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list) -> None:
+    def together(self, group: dict[str, Any], clock, lr, p, g, averages: list, found) -> None:
         m, v, *largest = averages
         beta1, beta2 = group["betas"]
-        updates.adam(p, g, m, v, *(largest or (None,)), clock, lr, beta1=beta1, beta2=beta2, zero=False,
+        updates.adam(p, g, m, v, *(largest or (None,)), clock, lr, beta1=beta1, beta2=beta2, zero=False, found=found,
                      **named(group, "eps", "weight_decay", "maximize"))
 
     def rule(self, group: dict[str, Any], step: int) -> Rule:

@@ -10,16 +10,17 @@ float16 tensor is S times the gradient, that of any other is the gradient itself
 multiplies where it enters a float16 part of the graph and divides where it leaves it, so no GAN and no
 optimiser has to know of S. Where gradients are to be differentiated themselves (`create_graph`), S is 1.
 An optimiser leaves out a step whose gradients are not all finite, and S is halved; after INTERVAL steps without
-that it is doubled.
+that it is doubled. S and what was found are arrays: only the count of steps waits for them, until the step is over.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from scratchgan.backend import to_host, xp
 from scratchgan.errors import UserError
 from scratchgan.kernels import updates
 from scratchgan.tensor import Tensor, cast
@@ -30,26 +31,49 @@ SMALLEST, LARGEST = 1.0, 2.0**24
 
 
 class LossScale:
-    """S, and how many steps of optimisers there were since it changed."""
+    """S, and how many steps of optimisers there were since it changed. Both are arrays beside the gradients and
+    move there without a look from the host, so that a step can be repeated by itself (`graph.py`)."""
 
     def __init__(self, factor: float = 2.0**16):
-        self.factor, self.steps = factor, 0
+        self._factor, self._steps = np.full((), factor, np.float32), np.zeros((), np.float32)
 
-    def accepts(self, gradients: Iterable[Any]) -> bool:
-        """Whether all numbers of these arrays are finite; S follows."""
-        finite = not sum(updates.nonfinite(g) for g in gradients)
-        self.steps = self.steps + 1 if finite else 0
-        if not finite:
-            self.factor = max(SMALLEST, self.factor / 2)
-        elif self.steps == INTERVAL:
-            self.factor, self.steps = min(LARGEST, self.factor * 2), 0
-        return finite
+    def beside(self, like: Any) -> Any:
+        """S as an array of one number on the device of `like`."""
+        m = xp(like)
+        if m is not xp(self._factor):
+            self._factor, self._steps = (m.asarray(to_host(a)) for a in self.arrays())
+        return self._factor
+
+    def arrays(self) -> tuple[Any, Any]:
+        """What `follow` moves."""
+        return self._factor, self._steps
+
+    def follow(self, gradients: Sequence[Any]) -> Any:
+        """How many numbers of these arrays are not finite, an array of one number; S follows."""
+        factor = self.beside(gradients[0])
+        found = xp(factor).asarray(sum(updates.nonfinite(g) for g in gradients))
+        updates.rescale(factor, self._steps, found, interval=INTERVAL)
+        factor[...] = xp(factor).clip(factor, SMALLEST, LARGEST)
+        return found
+
+    @property
+    def factor(self) -> float:
+        return to_host(self._factor).item()
+
+    @factor.setter
+    def factor(self, factor: float) -> None:
+        self._factor[...] = factor
+
+    @property
+    def steps(self) -> int:
+        return int(to_host(self._steps))
 
     def state_dict(self) -> dict[str, float]:
         return {"factor": self.factor, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self.factor, self.steps = float(state["factor"]), int(state["steps"])
+        self.factor = float(state["factor"])
+        self._steps[...] = int(state["steps"])
 
 
 class state:
@@ -80,9 +104,14 @@ def half_products(dtype: np.dtype | None, scale: LossScale | None = None) -> Ite
         state.dtype, state.scale = before
 
 
-def factor() -> float:
-    """S, or 1 where nothing is scaled."""
-    return 1.0 if state.scale is None else state.scale.factor
+def factor(like: Any) -> Any:
+    """S as an array on the device of `like`, None where nothing is scaled."""
+    return None if state.scale is None else state.scale.beside(like)
+
+
+def moving() -> tuple:
+    """The arrays that steps of optimisers move besides their own."""
+    return () if state.scale is None else state.scale.arrays()
 
 
 def factors(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -35,6 +35,7 @@ class Tape:
         self.draws: list[Draw] = []
         self.arrays: list[Any] = []
         self.report: dict[str, Any] = {}
+        self.after: list[Callable[[], None]] = []       # what the host does once it can see what came out
         self.why_not: str | None = None     # why the step cannot be repeated
         self._place: int | None = None      # of the next array to play; None while recording
 
@@ -43,6 +44,7 @@ class Tape:
         """Steps inside of the block draw as ever, and the tape keeps what and where."""
         with self._running(None):
             yield
+        self.settle()
 
     @contextmanager
     def playing(self) -> Iterator[None]:
@@ -58,7 +60,7 @@ class Tape:
     @contextmanager
     def _running(self, place: int | None) -> Iterator[None]:
         global _tape
-        before, _tape, self._place = _tape, self, place
+        before, _tape, self._place, self.after = _tape, self, place, []
         try:
             yield
         finally:
@@ -71,6 +73,11 @@ class Tape:
             if drawn.shape != array.shape:
                 raise NotRepeatable(f"a draw has shape {drawn.shape}, in the step recorded {array.shape}")
             array[...] = xp(array).asarray(drawn, dtype=array.dtype)
+
+    def settle(self) -> None:
+        """Do on the host what waited for the step to be over."""
+        for function in self.after:
+            function()
 
     def read(self) -> dict[str, float]:
         """What the step last played reported."""
@@ -101,6 +108,15 @@ def reported(values: Mapping[str, Any]) -> dict[str, float]:
         return _numbers(values)
     _tape.report = dict(values)
     return {}
+
+
+def settled(function: Callable[[], None]) -> None:
+    """function(), which reads the device and moves what the host keeps: at once, or when the step on the tape is
+    over."""
+    if _tape is None:
+        function()
+    else:
+        _tape.after.append(function)
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -4,6 +4,7 @@ the bit, over several steps. What CUDA would capture is here the step run once m
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from scratchgan.graph import (
     nothing_copied_from_the_host,
     put,
 )
-from scratchgan.precision import LossScale, half_products
+from scratchgan.precision import HALF, LossScale, half_products
 from scratchgan.tape import NotRepeatable, Tape, fed, only_eager, reported
 from tests.twins import IMAGE, batches
 
@@ -167,12 +168,26 @@ def test_steps_with_a_penalty_have_graphs_of_their_own():
     assert graphs._graphs.keys() == {(False, False), (True, False), (False, True)}      # R1, path length
 
 
-def test_float16_says_why():
-    gan, data = made("dcgan")
-    graphs = StepGraphs(gan, capture=lambda step: step)
-    with half_products(np.dtype(np.float16), LossScale()):
-        graphs.step(data), graphs.step(data)
-    assert "float16" in graphs.news() and not graphs._graphs
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:scratchgan")      # of what overflows
+@pytest.mark.parametrize("name, updates, factor", [
+    ("dcgan", 2 * STEPS, 2.0**6), ("dcgan", 2 * STEPS, 2.0**20), ("wgan_gp", 3 * STEPS, 2.0**6),
+    ("stylegan2", 2 * STEPS + 3 + 2, 2.0**6), ("stylegan2", 2 * STEPS + 3 + 2, 2.0**20)])
+def test_steps_in_float16_are_repeated_with_their_loss_scale(name, updates, factor):
+    """The larger one overflows at first: updates are left out, and not counted, until S has been halved."""
+    results = []
+    for by_graphs in (False, True):
+        scale = LossScale(factor)
+        with half_products(HALF, scale):
+            state, streams, reports, graphs = trained(name, by_graphs)
+        results.append((state, streams, reports, scale.state_dict()))
+    (a, *plain), (b, *repeated) = results
+    assert graphs.why_not is None and graphs._graphs and plain == repeated
+    left_out = math.log2(factor / scale.factor)
+    counts = [{s["step"] for s in player.optimizer.state.values()} for player in graphs.gan.players().values()]
+    assert sum(max(count) for count in counts) == updates - left_out
+    assert (left_out > 0) == (factor == 2.0**20)
+    for found, expected in zip(b, a, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_updates_one_by_one_say_why(monkeypatch):

@@ -17,6 +17,8 @@ SMALL = {"size": 8, "batch_size": 4}
 SETTINGS = {
     "dcgan": {"size": 16, "g_width": 4, "d_width": 4},
     "wgan_gp": {"size": 16, "g_width": 4, "d_width": 4, "n_critic": 1},
+    "stylegan": {"width": 4, "max_width": 4, "latent": 4, "mapping_layers": 1, "start": 4, "stable_images": 16,
+                 "fade_images": 24},
     "stylegan2": {"g_width": 4, "d_width": 4, "max_width": 4, "latent": 4, "mapping_layers": 1},
 }
 
@@ -27,7 +29,7 @@ def small(name: str, device: str) -> tuple:
     gan = gans.get(name)(Spec((1, settings["size"], settings["size"]), -1.0, 1.0), gans.configure(name, **settings), Streams(0), device)
     stream = np.random.default_rng(1)
     shape = (settings["batch_size"], 1, settings["size"], settings["size"])
-    return gan, iter([(stream.uniform(-1, 1, shape).astype(np.float32), None) for _ in range(10)])
+    return gan, iter([(stream.uniform(-1, 1, shape).astype(np.float32), None) for _ in range(20)])
 
 
 def first_step(name: str, device: str, half: str | None = None) -> dict[str, float]:
@@ -58,14 +60,18 @@ def test_a_training_step_is_near_that_of_the_references(by_triton, name, half):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", SETTINGS)
-def test_steps_as_cuda_graphs_are_the_steps_themselves(name):
-    gan, batches = small(name, "cuda")
-    graphs = StepGraphs(gan)
-    found = [graphs.step(batches) for _ in range(6)]
-    assert graphs.why_not is None and graphs._graphs
-    gan, batches = small(name, "cuda")
-    for step, scalars in enumerate(found):
-        assert scalars == pytest.approx(gan.step(batches), rel=1e-2, abs=1e-2), step
+@pytest.mark.parametrize("half", [None, "float16"])
+def test_steps_as_cuda_graphs_are_the_steps_themselves(name, half):
+    reports = []
+    for by_graphs in (True, False):
+        gan, batches = small(name, "cuda")
+        stepping = StepGraphs(gan) if by_graphs else gan
+        with half_products(half and half_dtype(half), LossScale(64.0) if half else None):
+            reports.append([stepping.step(batches) for _ in range(8)])
+        if by_graphs:
+            assert stepping.why_not is None and stepping._graphs
+    for step, (found, expected) in enumerate(zip(*reports)):
+        assert found == pytest.approx(expected, rel=1e-2, abs=1e-2), step
 
 
 @pytest.mark.parametrize("shapes", [((5, 3), (3, 7)), ((1, 4), (4, 1)), ((6, 5), (2, 5, 3)), ((2, 1), (3, 1, 17)), ((2, 3, 4), (4, 5))])
