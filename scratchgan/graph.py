@@ -49,7 +49,9 @@ class StepGraphs:
         if self.why_not is not None or course is None:
             return self.gan.step(batches)
         if course in self._graphs:
-            return self._graphs[course].step()
+            if not self._graphs[course].moved():
+                return self._graphs[course].step()
+            del self._graphs[course], self._tapes[course]       # it would write to where the weights were
         if course in self._tapes:
             return self._captured(course, batches)
         tape = self._tapes[course] = Tape()
@@ -91,16 +93,21 @@ class StepGraphs:
             return scalars
         finally:
             tape.settle()
-        self._graphs[course] = Graph(tape, launch, gradients_of(self.gan))
+        self._graphs[course] = Graph(tape, launch, gradients_of(self.gan), weights_of(self.gan))
         return tape.read()
 
 
 class Graph(NamedTuple):
-    """A step that was captured, its tape, and the gradients of all weights, which lie in the graph's memory:
-    whoever looks at them between steps shall find those of the last one."""
+    """A step that was captured, its tape, the gradients of all weights, which lie in the graph's memory: whoever
+    looks at them between steps shall find those of the last one; and the memory of the weights."""
     tape: Tape
     launch: Callable[[], None]
     gradients: list[tuple[Tensor, Tensor | None]]
+    weights: list[tuple[Tensor, Any]]
+
+    def moved(self) -> bool:
+        """Whether a weight lies elsewhere than when the step was captured."""
+        return any(weight._array is not array for weight, array in self.weights)
 
     def step(self) -> dict[str, float]:
         self.tape.draw()
@@ -180,6 +187,11 @@ def arrays_of(gan: Any) -> list[Any]:
     for part in gan.parts().values():
         search(part.state_dict())
     return found
+
+
+def weights_of(gan: Any) -> list[tuple[Tensor, Any]]:
+    """(weight, its array) of all players."""
+    return [(p, p._array) for player in gan.players().values() for p in player.network.parameters()]
 
 
 def gradients_of(gan: Any) -> list[tuple[Tensor, Tensor | None]]:

@@ -190,6 +190,21 @@ def test_steps_in_float16_are_repeated_with_their_loss_scale(name, updates, fact
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_graph_is_made_anew_where_weights_have_moved():
+    gan, data = made("dcgan")
+    graphs = StepGraphs(gan, capture=lambda step: step)
+    for _ in range(3):
+        graphs.step(data)
+    (first,) = graphs._graphs.values()
+    weight = next(gan.generator.parameters())
+    weight.data = weight._array.copy()
+    graphs.step(data)
+    assert not graphs._graphs, "recorded once more"
+    graphs.step(data)
+    (second,) = graphs._graphs.values()
+    assert graphs.why_not is None and second is not first and not second.moved()
+
+
 def test_updates_one_by_one_say_why(monkeypatch):
     monkeypatch.setattr(optim, "suits", lambda arrays: False)
     gan, data = made("dcgan")
