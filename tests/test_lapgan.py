@@ -153,11 +153,20 @@ def test_d_adds_the_low_pass_image_to_the_band():
     np.testing.assert_allclose(D(h, low).detach().numpy(), same, atol=1e-5)
 
 
+def test_d_joined_tells_the_band_from_the_low_pass_image():
+    """With d_joined, what one of both says counts apart from the other."""
+    D = build(d_dropout=0.0, d_joined=True).discriminator.levels[0]
+    rng = np.random.default_rng(0)
+    h, low, moved = (scratchgan.tensor(rng.standard_normal((2, 1, 20, 20)).astype(np.float32))
+                     for _ in range(3))
+    assert abs(D(h, low) - D(h - moved, low + moved)).detach().numpy().max() > 1e-2
+
+
 @pytest.mark.parametrize("edge", [10, 14, 16, 17, 28, 32])
 def test_d_sees_every_pixel(edge):
     """Without padding, as the authors' D_k, it never sees the last row and column of an even edge."""
     for padding, seen in ((1, True), (0, edge % 2 == 1)):
-        D = lapgan.FineDiscriminator(1, edge, 8, padding, 0, 0.0)
+        D = lapgan.FineDiscriminator(1, edge, 8, padding, 0, 0.0, False)
         pixels = np.random.default_rng(0).standard_normal((4, 1, edge, edge)).astype(np.float32)
         image = scratchgan.tensor(pixels, requires_grad=True)
         slope, = scratchgan.grad(D(image, scratchgan.zeros(4, 1, edge, edge)).sum(), image)
@@ -245,7 +254,8 @@ def test_the_class_reaches_every_level_and_both_players():
 # of 128.
 
 PAPER = {"coarse_g_widths": (1200, 1200), "coarse_d_widths": (600, 600), "g_width": 128, "d_width": 128,
-         "g_kernels": (7, 7, 5), "g_bounded": False, "d_padding": 0, "g_norm": False, "edges": (16, 8),
+         "g_kernels": (7, 7, 5), "g_bounded": False, "d_padding": 0, "g_norm": False,
+         "coarse_g_norm": False, "edges": (16, 8),
          "batch_size": 2}
 COLOURS = Spec((3, 32, 32), -1.0, 1.0, classes=10)
 

@@ -54,13 +54,18 @@ CASES = {
     "lapgan, 16 pixels in colour, as in the paper": (
         "lapgan",
         Spec((3, 16, 16), *IMAGE),
-        {**SMALL_PYRAMID, "edges": (8,), "g_norm": False, "g_kernels": (7, 7, 5), "d_padding": 0,
-         "g_bounded": False},
+        {**SMALL_PYRAMID, "edges": (8,), "g_norm": False, "coarse_g_norm": False, "g_kernels": (7, 7, 5),
+         "d_padding": 0, "g_bounded": False},
     ),
     "lapgan, told the class": (
         "lapgan",
         Spec((1, 16, 16), *IMAGE, classes=4),
         {**SMALL_PYRAMID, "edges": (9, 8), "class_conditional": True, "updates": (1, 2, 4)},
+    ),
+    "lapgan, told the class, band beside low-pass image": (
+        "lapgan",
+        Spec((3, 16, 16), *IMAGE, classes=4),
+        {**SMALL_PYRAMID, "edges": (9,), "class_conditional": True, "d_joined": True, "coarse_g_norm": False},
     ),
     "dcgan, 8 pixels": ("dcgan", Spec((1, 8, 8), *IMAGE), SMALL_CONV),
     "dcgan, 16 pixels in colour": ("dcgan", Spec((3, 16, 16), *IMAGE), SMALL_CONV),

@@ -35,10 +35,13 @@ default: with it, no D tells more than chance within minutes. The authors' D_k n
 column of an even edge, which 5x5 with stride 2 leaves over, and G_k draws lines there; one pixel of padding
 mends that (`d_padding`). Most pixels of digits are at the bounds of the data to the bit, as l + h~ cannot be
 that is a sum of convolutions, and fog remains around strokes; so G_K ends in tanh, and the other G_k give
-clip(l + g) - l for an output g of their layers (`g_bounded`). Images are in [-1, 1], not standardised. d and
-u, which the paper leaves open, are a triangle filter and bilinear interpolation; the authors' code scales
-bilinearly, too. Samples come from an exponential moving average of the G_k, which takes no part in the game;
-it is short, since it moves once a step, in which G_K learns twelve times.
+clip(l + g) - l for an output g of their layers (`g_bounded`). In photographs h is a seventh of l and
+lost in the sum of both, so that D_0 tells no more than chance and what G_0 adds is worse than nothing;
+there D_k sees the two apart (`d_joined`). G_K has no batch normalisation there (`coarse_g_norm`), with which
+its distance to real I_K rises and falls by factors of two to six within fifty steps. Images are in [-1, 1],
+not standardised. d and u, which the paper leaves open, are a triangle filter and bilinear interpolation; the
+authors' code scales bilinearly, too. Samples come from an exponential moving average of the G_k, which takes
+no part in the game; it is short, since it moves once a step, in which G_K learns twelve times.
 """
 from __future__ import annotations
 
@@ -90,7 +93,9 @@ class Config:
     g_kernels: tuple[int, ...] = (5, 3, 3)  # edges of their convolutions' kernels, odd
     g_bounded: bool = True                  # l + h~ is cut off at the bounds of the data
     d_width: int = 24                       # channels of both convolutions of the other D_k
-    g_norm: bool = True                     # batch normalisation in every G
+    g_norm: bool = True                     # batch normalisation in the other G_k
+    coarse_g_norm: bool = True              # and in G_K
+    d_joined: bool = False                  # the other D_k see h beside l; else their sum, as in the paper
     d_padding: int = 1                      # of the second convolution of those D_k (the authors: 0)
     d_dropout: float = 0.0                  # before the last layer of D_k, after each hidden one of D_K
     ema_decay: float = 0.99                 # of the generator that samples are drawn from
@@ -104,8 +109,9 @@ class Config:
         if not all(k % 2 for k in self.g_kernels):
             raise UserError(f"g_kernels={self.g_kernels}: expected odd numbers, so that convolutions keep "
                             "the size")
-        if self.g_norm and self.batch_size == 1:
-            raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false")
+        if (self.g_norm or self.coarse_g_norm) and self.batch_size == 1:
+            raise UserError("batch_size=1: batch normalisation in G needs at least 2; or set g_norm=false and "
+                            "coarse_g_norm=false")
 
 
 # The pyramid
@@ -195,20 +201,25 @@ class FineGenerator(nn.Module):
 
 
 class FineDiscriminator(nn.Module):
-    """D_k, k < K: h or h~ and l (N, C, edge, edge), and one-hot labels c, if `classes`, -> logits (N,)."""
+    """D_k, k < K: h or h~ and l (N, C, edge, edge), and one-hot labels c, if `classes`, -> logits (N,). It sees h + l,
+    or if `joined` the channels of both."""
 
-    def __init__(self, colours: int, edge: int, width: int, padding: int, classes: int, dropout: float):
+    def __init__(self, colours: int, edge: int, width: int, padding: int, classes: int, dropout: float,
+                 joined: bool):
         super().__init__()
+        self.joined = joined
         if classes:
             self.plane = ClassPlane(classes, edge)
+        seen = 2 * colours if joined else colours
         last = (edge + 2 * padding - LEAST_EDGE) // 2 + 1
         self.layers = nn.Sequential(
-            nn.Conv2d(colours + bool(classes), width, 5), nn.ReLU(),
+            nn.Conv2d(seen + bool(classes), width, 5), nn.ReLU(),
             nn.Conv2d(width, width, 5, stride=2, padding=padding), nn.ReLU(), nn.Flatten(),
             *([nn.Dropout(dropout)] if dropout else []), nn.Linear(width * last * last, 1))
 
     def forward(self, h: Tensor, low: Tensor, *c: Tensor) -> Tensor:
-        return self.layers(F.cat([h + low, *(self.plane(one) for one in c)], dim=1)).reshape(-1)
+        images = [h, low] if self.joined else [h + low]
+        return self.layers(F.cat([*images, *(self.plane(one) for one in c)], dim=1)).reshape(-1)
 
 
 class CoarseGenerator(nn.Module):
@@ -288,7 +299,10 @@ class LAPGAN(Sampler):
     """The players of every level, their optimisers, and their training. `streams` become the default ones,
     from which layers draw."""
     config_class = Config
-    presets: ClassVar = {"digits": {"size": 16, "edges": (8,)}, "photographs": {"size": 32, "edges": (16, 8)}}
+    presets: ClassVar = {
+        "digits": {"size": 16, "edges": (8,)},
+        "photographs": {"size": 32, "edges": (16, 8), "coarse_g_norm": False, "d_joined": True},
+    }
 
     def __init__(self, spec: Spec, config: Config, streams: Streams, device: str = "cpu"):
         check_edges(spec, config)
@@ -401,14 +415,15 @@ def make_generator(spec: Spec, config: Config, classes: int) -> Generator:
     levels = [FineGenerator(colours, edge, config.g_width, config.g_kernels, classes, config.g_norm, bounds)
               for edge in fine]
     return Generator([*levels, CoarseGenerator(config.latent, (colours, coarsest, coarsest),
-                                               config.coarse_g_widths, classes, config.g_norm)])
+                                               config.coarse_g_widths, classes, config.coarse_g_norm)])
 
 
 def make_discriminator(spec: Spec, config: Config, classes: int) -> Discriminator:
     """D_0, ..., D_K for images of `spec`."""
     colours, edge, _ = spec.shape
     *fine, coarsest = edge, *config.edges
-    levels = [FineDiscriminator(colours, edge, config.d_width, config.d_padding, classes, config.d_dropout)
+    levels = [FineDiscriminator(colours, edge, config.d_width, config.d_padding, classes, config.d_dropout,
+                                 config.d_joined)
               for edge in fine]
     return Discriminator([*levels, CoarseDiscriminator((colours, coarsest, coarsest), config.coarse_d_widths,
                                                        classes, config.d_dropout)], config.edges)

@@ -64,12 +64,13 @@ class BandGenerator(nn.Module):
 class BandDiscriminator(nn.Module):
     """(band, l, c) -> logit."""
 
-    def __init__(self, colours: int, edge: int, width: int, padding: int, classes: int, dropout: float):
+    def __init__(self, colours, edge: int, width: int, padding: int, classes: int, dropout: float, apart: bool):
         super().__init__()
-        self.plane = Plane(classes, edge) if classes else None
+        self.plane, self.apart = Plane(classes, edge) if classes else None, apart
+        fan_in = colours * (2 if apart else 1) + (1 if classes else 0)
         after = (edge - 4 + 2 * padding - 3) // 2
         self.layers = nn.Sequential(
-            nn.Conv2d(colours + (1 if classes else 0), width, 5),
+            nn.Conv2d(fan_in, width, 5),
             nn.ReLU(),
             nn.Conv2d(width, width, 5, 2, padding),
             nn.ReLU(),
@@ -80,7 +81,7 @@ class BandDiscriminator(nn.Module):
         self.layers.append(nn.Linear(width * after**2, 1))
 
     def forward(self, band, low, c):
-        seen = band + low
+        seen = torch.cat([band, low], 1) if self.apart else band + low
         if c is not None:
             seen = torch.cat([seen, self.plane(c)], 1)
         return self.layers(seen).flatten()
@@ -136,7 +137,7 @@ class Training(Parts):
                     for e in fine
                 ),
                 dense(
-                    config.latent + self.classes, config.coarse_g_widths, pixels, nn.ReLU, config.g_norm, 0
+                    config.latent + self.classes, config.coarse_g_widths, pixels, nn.ReLU, config.coarse_g_norm, 0
                 ),
             ]
         )
@@ -144,7 +145,8 @@ class Training(Parts):
             [
                 *(
                     BandDiscriminator(
-                        colours, e, config.d_width, config.d_padding, self.classes, config.d_dropout
+                        colours, e, config.d_width, config.d_padding, self.classes, config.d_dropout,
+                        config.d_joined,
                     )
                     for e in fine
                 ),
