@@ -13,6 +13,7 @@ worker threads may spin for a moment; calling each function once before its roun
 from __future__ import annotations
 
 import csv
+import json
 import platform
 import statistics
 import subprocess
@@ -119,6 +120,12 @@ def environment() -> dict[str, str]:
         "numpy": np.__version__,
         "torch": torch.__version__,
     }
+
+
+def made_in(results: Iterable[Path]) -> dict[str, str]:
+    """The `environment` that these JSON files name, which may be of long ago: all values of each key."""
+    each = [json.loads(path.read_text(encoding="utf-8"))["environment"] for path in results]
+    return {key: "; ".join(sorted({one[key] for one in each})) for key in each[0]}
 
 
 def _cpu() -> str:

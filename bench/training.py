@@ -231,7 +231,7 @@ def save(rows: list[Run]) -> Path:
         picture([run for run in rows if run.table == table])
         header, *lines = lines_of(table, rows)
         readme.put(table, "training", header, lines)
-        path = timing.save(f"training_{table}", header, lines)
+        path = timing.save(f"training_{table}", header, lines, timing.made_in(run.path for run in rows if run.table == table))
     return path.parent
 
 

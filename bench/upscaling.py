@@ -200,4 +200,5 @@ def save(rows: list[Result]) -> Path:
     header = ["seed", "photograph", "method", "steps", "seconds", *FIGURES]
     lines = [[r.seed, r.photograph, r.method, r.steps, f"{r.seconds:.0f}",
               *(f"{r.figures[name]:.5g}" for name in FIGURES)] for r in rows]
-    return timing.save("upscaling", header, lines)
+    made = timing.made_in(FOLDER / f"seed{seed}.json" for seed in {r.seed for r in rows})
+    return timing.save("upscaling", header, lines, made)

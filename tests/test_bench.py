@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import subprocess
 import sys
 import time
@@ -19,6 +20,13 @@ from scratchgan.data import Spec
 from tests.twins import POINT, batches, for_torch
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_a_table_of_old_results_names_where_they_were_made(tmp_path):
+    for i, commit in enumerate(("b", "a", "b")):
+        environment = {"cpu": "one", "commit": commit}
+        (tmp_path / f"{i}.json").write_text(json.dumps({"environment": environment}), encoding="utf-8")
+    assert timing.made_in(tmp_path.glob("*.json")) == {"cpu": "one", "commit": "a; b"}
 
 
 def test_every_op_of_the_table_has_a_workload():
