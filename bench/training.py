@@ -231,7 +231,8 @@ def save(rows: list[Run]) -> Path:
         picture([run for run in rows if run.table == table])
         header, *lines = lines_of(table, rows)
         readme.put(table, "training", header, lines)
-        path = timing.save(f"training_{table}", header, lines, timing.made_in(run.path for run in rows if run.table == table))
+        made = timing.made_in(run.path for run in rows if run.table == table)
+        path = timing.save(f"training_{table}", header, lines, made)
     return path.parent
 
 
