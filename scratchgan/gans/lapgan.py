@@ -38,10 +38,11 @@ that is a sum of convolutions, and fog remains around strokes; so G_K ends in ta
 clip(l + g) - l for an output g of their layers (`g_bounded`). In photographs h is a seventh of l and
 lost in the sum of both, so that D_0 tells no more than chance and what G_0 adds is worse than nothing;
 there D_k sees the two apart (`d_joined`). G_K has no batch normalisation there (`coarse_g_norm`), with which
-it stays three times as far from real I_K, or jumps there and back by a factor of six within fifty steps.
-Images are in [-1, 1], not standardised. d and u, which the paper leaves open, are a triangle filter and
-bilinear interpolation; the authors' code scales bilinearly, too. Samples come from an exponential moving average of the G_k, which takes
-no part in the game; it is short, since it moves once a step, in which G_K learns twelve times.
+it stays three times as far from real I_K, or jumps by a factor of six within fifty steps. Images are in
+[-1, 1], not standardised. d and u, which the paper leaves open, are a triangle filter and bilinear
+interpolation; the authors' code scales bilinearly, too. Samples come from an exponential moving average of
+the G_k, which takes no part in the game; it is short, since it moves once a step, in which G_K learns twelve
+times.
 """
 from __future__ import annotations
 
