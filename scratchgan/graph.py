@@ -45,9 +45,9 @@ class StepGraphs:
             return self._step(batches)
 
     def _step(self, batches: Iterator) -> dict[str, float]:
-        course = self.gan.course
-        if self.why_not is not None or course is None:
+        if self.why_not is not None:
             return self.gan.step(batches)
+        course = self.gan.course
         if course in self._graphs:
             if not self._graphs[course].moved():
                 return self._graphs[course].step()

@@ -41,7 +41,8 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}       # {"step": int, average's name: array}
-        self._arenas: dict[tuple[int, int], dict[str, Arena]] = {}      # by group and number of updates: of "p", "g", averages
+        # Of "p", "g" and the averages, by group and number of updates.
+        self._arenas: dict[tuple[int, int], dict[str, Arena]] = {}
         params = [params] if isinstance(params, Tensor) else list(params)
         if not params:
             raise ValueError(f"{type(self).__name__}: params is empty: expected tensors or groups of tensors")

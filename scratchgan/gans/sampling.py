@@ -166,7 +166,7 @@ class Sampler:
     @property
     def course(self) -> Hashable:
         """What decides how the coming step goes, besides what it draws: steps of equal courses do the same to
-        other numbers, so one CUDA graph serves them all (`graph.py`). None for a step unlike any other."""
+        other numbers, so one CUDA graph serves them all (`graph.py`)."""
         return ()
 
     def generate(self, z: np.ndarray, given: np.ndarray | None = None, averaged: bool = True) -> np.ndarray:
