@@ -41,7 +41,7 @@ class Held:
 
     def refill(self) -> None:
         """Begin the next step."""
-        self.place = 0
+        self.rewind()
         for held in self.tensors:
             for tensor, new in zip(held, next(self.batches)):
                 if tensor is not None:

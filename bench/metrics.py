@@ -8,15 +8,14 @@ The two sides take turns, a call each, in another order every round.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 
-from bench.timing import Budget, Row, check_close, row_of
+from bench.timing import Budget, Row, check_close, in_turn, milliseconds
 from scratchgan.data.seeds import generator
 from scratchgan.metrics.density_coverage import density_coverage
 from scratchgan.metrics.frechet_distance import FrechetDistance
@@ -127,16 +126,6 @@ def measure(budget: Budget, only: str = "") -> list[Row]:
     for workload in WORKLOADS:
         if only in workload.name:
             check(workload)
-            rows.append(_compare(workload, min(workload.rounds, budget.rounds)))
+            calls = (partial(milliseconds, function) for function in (workload.ours, workload.theirs))
+            rows.append(in_turn(workload.name, *calls, min(workload.rounds, budget.rounds)))
     return rows
-
-
-def _compare(workload: Workload, rounds: int) -> Row:
-    functions = (workload.ours, workload.theirs)
-    times: tuple[list[float], list[float]] = ([], [])
-    for k in range(rounds):
-        for i in (0, 1) if k % 2 else (1, 0):
-            begin = time.perf_counter()
-            functions[i]()
-            times[i].append(1e3 * (time.perf_counter() - begin))
-    return row_of(workload.name, *times)

@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from bench.graphed_steps import graphed
-from bench.timing import Budget, Row, compare, row_of
+from bench.timing import Budget, Row, compare, in_turn, milliseconds
 from scratchgan import gans
 from scratchgan.data import Spec
 from scratchgan.graph import StepGraphs
@@ -156,12 +156,7 @@ def _compare(workload: Workload, name: str, ours: Callable, theirs: Callable, bu
     """Milliseconds of a step; where steps are not alike, the mean of a period's."""
     if workload.period == 1:
         return compare(name, ours, theirs, budget)
-    functions, times = (ours, theirs), ([], [])
-    for k in range(WARM_PERIODS + max(2, budget.rounds // 3)):
-        for i in (0, 1) if k % 2 else (1, 0):
-            begin = time.perf_counter()
-            for _ in range(workload.period):
-                functions[i]()
-            if k >= WARM_PERIODS:
-                times[i].append((time.perf_counter() - begin) / workload.period * 1e3)
-    return row_of(name, *times)
+    periods = [partial(milliseconds, function, workload.period) for function in (ours, theirs)]
+    for warm_up in periods * WARM_PERIODS:
+        warm_up()
+    return in_turn(name, *periods, max(2, budget.rounds // 3))

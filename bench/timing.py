@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,16 @@ def same_threads() -> None:
 
 def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object], budget: Budget) -> Row:
     """Median milliseconds of a call of each, timed in turn."""
-    functions = (ours, theirs)
-    counts = [_calls_in(f, budget.seconds) for f in functions]
-    times: tuple[list[float], list[float]] = ([], [])
-    for k in range(budget.rounds):
+    counts = [_calls_in(f, budget.seconds) for f in (ours, theirs)]
+    return in_turn(name, *(partial(_warm, f, n) for f, n in zip((ours, theirs), counts)), budget.rounds)
+
+
+def in_turn(name: str, ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> Row:
+    """Of two functions that return milliseconds, one after the other in each round, now this first, now that."""
+    functions, times = (ours, theirs), ([], [])
+    for k in range(rounds):
         for i in (0, 1) if k % 2 else (1, 0):
-            times[i].append(_milliseconds(functions[i], counts[i]))
+            times[i].append(functions[i]())
     return row_of(name, *times)
 
 
@@ -78,18 +83,24 @@ def row_of(name: str, ours: list[float], theirs: list[float]) -> Row:
     return Row(name, statistics.median(ours), statistics.median(theirs), middle, low, high)
 
 
-def _milliseconds(function: Callable[[], object], count: int) -> float:
-    function()
+def milliseconds(function: Callable[[], object], count: int = 1) -> float:
+    """The mean of `count` calls."""
     begin = time.perf_counter()
     for _ in range(count):
         function()
     return (time.perf_counter() - begin) / count * 1e3
 
 
+def _warm(function: Callable[[], object], count: int) -> float:
+    """Milliseconds of a call after another one."""
+    function()
+    return milliseconds(function, count)
+
+
 def _calls_in(function: Callable[[], object], seconds: float) -> int:
     """How many calls fit into `seconds`, at least one; the first calls also warm everything up."""
     function()
-    one = min(_milliseconds(function, 1) for _ in range(2)) / 1e3
+    one = min(_warm(function, 1) for _ in range(2)) / 1e3
     return max(1, int(seconds / max(one, 1e-7)))
 
 
