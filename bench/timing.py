@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scratchgan import backend
+from scratchgan import backend, blas
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -128,7 +128,7 @@ def environment() -> dict[str, str]:
         "threads": str(backend.workers),
         "commit": _commit(),
         "python": platform.python_version(),
-        "numpy": np.__version__,
+        "numpy": f"{np.__version__}, BLAS kernels for {blas.kernels() or 'unknown'}",
         "torch": torch.__version__,
     }
 

@@ -5,7 +5,6 @@ The only file that imports cupy. An array is asked for its module (`xp(array)`),
 from __future__ import annotations
 
 import ctypes
-import glob
 import hashlib
 import os
 import sys
@@ -13,10 +12,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
+from scratchgan import blas
 from scratchgan.errors import UserError
 
 _modules: dict[type, object] = {np.ndarray: np}
@@ -112,26 +111,8 @@ def _count_workers() -> int:
     return max(1, min(int(named) if named and named.isdigit() else cores, cores))
 
 
-def _single_threaded_blas() -> bool:
-    """Tell OpenBLAS, as NumPy's wheels bring it, to run one thread; False for another BLAS, which goes on as it is.
-
-    Its threads spin for milliseconds after each product and take the processors from ours (a StyleGAN2 step on two
-    threads: 1.3 to 2 times as long), and results would depend on how many there are.
-    """
-    folders = [Path(np.__file__).parent.parent / "numpy.libs", Path(np.__file__).parent / ".dylibs"]
-    for path in (p for folder in folders for p in glob.glob(str(folder / "*openblas*"))):
-        library = ctypes.CDLL(path)
-        for prefix in ("scipy_openblas", "openblas"):
-            for suffix in ("64_", ""):
-                name = f"{prefix}_set_num_threads{suffix}"
-                if hasattr(library, name):
-                    getattr(library, name)(1)
-                    return True
-    return False
-
-
 workers = _count_workers()
-_shares_work = _single_threaded_blas() and workers > 1     # another BLAS may have threads of its own
+_shares_work = blas.one_thread() and workers > 1     # another BLAS may have threads of its own
 _pool: ThreadPoolExecutor | None = None
 _inside = threading.local()         # .parallel is set while this thread works on a slice
 

@@ -9,7 +9,7 @@ import platform
 
 import numpy as np
 
-from scratchgan import backend, data, gans, kernels, metrics
+from scratchgan import backend, blas, data, gans, kernels, metrics
 from scratchgan.errors import UserError
 from scratchgan.kernels import dispatch
 from scratchgan.run import versions
@@ -83,8 +83,8 @@ def _kernels() -> list[str]:
 
 
 def _blas() -> str:
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return f"{blas['name']} {blas['version']}"
+    build, written_for = np.show_config(mode="dicts")["Build Dependencies"]["blas"], blas.kernels()
+    return f"{build['name']} {build['version']}" + (f", kernels for {written_for}" if written_for else "")
 
 
 def _gpu() -> str:
