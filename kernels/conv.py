@@ -47,6 +47,7 @@ Ints = tuple[int, ...]
 
 BLOCK_NUMBERS = 1 << 18  # numbers of columns at a time on the host: 1 MiB of float32, one core's L2 cache
 GATHERED = 8, 64  # at a stride conv_dx is gathered for so many channels of x at least, of g at most
+SHARED = 1 << 22  # products of numbers from which on threads pay: handing over costs 0.1 ms
 BLOCK_ROWS = 512  # but at least so many rows, since every block reads all of W (256: slower by up to a tenth)
 
 
@@ -138,7 +139,7 @@ def conv_nhwc(x, w, geometry: Geometry):
         for images, columns in _columns(x, part, geometry):
             _matmul(columns, matrix, _rows(wide[images], geometry.groups))
 
-    _over(x, work)
+    _over(x, w.shape, geometry, work)
     return y
 
 
@@ -174,7 +175,7 @@ def _gathered(g, w, geometry: Geometry):
                     target = out[:, here, there]
                     target[...] = phase[:, :, j, b].reshape(target.shape)
 
-    _over(g, work)
+    _over(g, w.shape, geometry, work)
     return dx
 
 
@@ -201,7 +202,7 @@ def _scattered(g, w, geometry: Geometry):
                 target += dcols.transpose(1, 2, 3, 4, 5, 0, 6).reshape(target.shape)
             _unfold(folded, dx[images], geometry)
 
-    _over(g, work)
+    _over(g, w.shape, geometry, work)
     return dx
 
 
@@ -225,7 +226,7 @@ def _dw(x, g, geometry: Geometry):
             for images, columns in _columns(x, part, geometry)
         )
 
-    _over(x, work)
+    _over(x, (g.shape[3], x.shape[3] // groups, *geometry.kernel), geometry, work)
     dw = _sum(sums[start] for start in sorted(sums))
     dw = dw.reshape(g.shape[3], *geometry.kernel, x.shape[3] // groups)
     return contiguous(_from_nhwc(dw))
@@ -397,12 +398,14 @@ def _windows(padded, geometry: Geometry):
     return xp(padded).lib.stride_tricks.as_strided(padded, shape, strides)
 
 
-def _over(a, work: Callable[[slice], None]) -> None:
-    """work(slice) for slices of a's first axis: one per thread on the host, all of it at once on a device."""
-    if on_host(a):
-        parallel(a.shape[0], work)
+def _over(a, w_shape: Ints, geometry: Geometry, work: Callable[[slice], None]) -> None:
+    """work(slice) for slices of a's first axis: on the host one per thread, if there is enough to do, else all of it
+    at once."""
+    n = a.shape[0]
+    if on_host(a) and n * math.prod(geometry.out) * math.prod(w_shape) > SHARED:
+        parallel(n, work)
     else:
-        work(slice(0, a.shape[0]))
+        work(slice(0, n))
 
 
 def _blocks(part: slice, x, geometry: Geometry) -> Iterator[slice]:
