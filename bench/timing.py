@@ -6,8 +6,10 @@ are medians over the rounds. A ratio is that of one round: a machine whose speed
 moves the quotient of two medians, but hardly that.
 
 Both sides run in one process with the same number of threads. `backend.keep_freed_memory` therefore serves
-PyTorch's allocations too, which speeds PyTorch up: the stricter comparison. Between calls one library's
-worker threads may spin for a moment; calling each function once before its round is timed keeps that out.
+PyTorch's allocations too, which speeds PyTorch up: the stricter comparison. After an operation PyTorch's
+worker threads wait for the next one at full speed, for 10 ms of processor time: beside them our threads have
+half a processor, and up to 20 ms after PyTorch's turn two of ours take as long as one. So every turn begins
+with a pause that outlasts them, and a call that is not timed.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Budget:
 
 
 FULL = Budget(rounds=15, seconds=0.05)
+PAUSE = 0.025  # seconds
 QUICK = Budget(rounds=5, seconds=0.02)
 
 
@@ -73,6 +76,7 @@ def in_turn(name: str, ours: Callable[[], float], theirs: Callable[[], float], r
     functions, times = (ours, theirs), ([], [])
     for k in range(rounds):
         for i in (0, 1) if k % 2 else (1, 0):
+            time.sleep(PAUSE)
             times[i].append(functions[i]())
     return row_of(name, *times)
 

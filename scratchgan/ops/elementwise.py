@@ -132,7 +132,7 @@ def trunc(x):
 @Op
 @in_blocks
 def sign(x):
-    """-1, 0 or 1."""
+    """-1, 0 or 1; NaN for NaN, where PyTorch has 0."""
     return xp(x).sign(x)
 
 
@@ -211,6 +211,7 @@ cos.vjp(x=times(lambda x: -sin(x)))
 # Choices
 
 BY_BITS = 1 << 13  # elements from which on choosing bit by bit beats a branch for each
+CLIPPED = 1 << 12  # elements above which `clip` beats `maximum` and `minimum` where one side is a number
 
 
 @Broadcasting
@@ -233,32 +234,43 @@ def _chosen(a, b, condition):
     return (theirs ^ ((ours ^ theirs) & -condition.astype(integer))).view(a.dtype)
 
 
+def _max(a, b):
+    """The larger of a and b. NumPy's maximum has vector instructions for two arrays only, its clip for numbers too."""
+    return a.clip(b, math.inf) if _clips(a, b) else xp(a).maximum(a, b)
+
+
+def _min(a, b):
+    """The smaller of a and b."""
+    return a.clip(-math.inf, b) if _clips(a, b) else xp(a).minimum(a, b)
+
+
+def _clips(a, b) -> bool:
+    """Whether `a` is an array large enough for clip, which takes a microsecond to begin, and `b` a number."""
+    return isinstance(b, (int, float)) and on_host(a) and a.size > CLIPPED and a.dtype.kind == "f"
+
+
 @Broadcasting
 def maximum(a, b):
     """The larger of a and b; NaN where either is NaN. At ties the cotangent is shared equally."""
-    a, b = alike(a, b)
-    return xp(a).maximum(a, b)
+    return _max(*alike(a, b))
 
 
 @Broadcasting
 def minimum(a, b):
     """The smaller of a and b; NaN where either is NaN. At ties the cotangent is shared equally."""
-    a, b = alike(a, b)
-    return xp(a).minimum(a, b)
+    return _min(*alike(a, b))
 
 
 @Broadcasting
 def clamp_min(x, low):
     """max(x, low); at x = low the whole gradient goes to x."""
-    x, low = alike(x, low)
-    return xp(x).maximum(x, low)
+    return _max(*alike(x, low))
 
 
 @Broadcasting
 def clamp_max(x, high):
     """min(x, high); at x = high the whole gradient goes to x."""
-    x, high = alike(x, high)
-    return xp(x).minimum(x, high)
+    return _min(*alike(x, high))
 
 
 @Op
@@ -292,11 +304,6 @@ absolute.vjp(x=times(lambda x: sign(x)))
 # of a formula, so masks are multiplied or compared instead.
 
 
-def _filled(x, value):
-    """`value` beside x as maximum and minimum are fastest: NumPy has vector instructions for two arrays."""
-    return np.full_like(x, value) if on_host(x) and x.size > 4096 else value
-
-
 @Op
 @in_blocks
 def sigmoid(x):
@@ -313,7 +320,7 @@ def sigmoid(x):
 def logsigmoid(x):
     """log sigmoid(x) = min(x, 0) - log(1 + e^-|x|)."""
     m = xp(x)
-    return m.minimum(x, _filled(x, 0)) - m.log1p(m.exp(-abs(x)))
+    return _min(x, 0) - m.log1p(m.exp(-abs(x)))
 
 
 @Op
@@ -323,7 +330,7 @@ def softplus(x, *, beta, threshold):
     m, z = xp(x), x * beta
     tail = m.log1p(m.exp(-abs(z)))
     tail *= (z <= threshold).astype(x.dtype)
-    tail += m.maximum(z, _filled(z, 0))
+    tail += _max(z, 0)
     return tail if beta == 1 else tail / beta
 
 
@@ -339,7 +346,7 @@ def tanh(x):
 @in_blocks
 def relu(x):
     """max(x, 0), with slope 0 at 0."""
-    return xp(x).maximum(x, _filled(x, 0))
+    return _max(x, 0)
 
 
 @Op
@@ -353,28 +360,27 @@ def leaky_relu(x, *, slope):
 @in_blocks
 def prelu(x, slope):
     """x where x > 0, slope x elsewhere; slope broadcasts to x's shape."""
-    m, zero = xp(x), _filled(x, 0)
-    return m.maximum(x, zero) + slope * m.minimum(x, zero)
+    return _max(x, 0) + slope * _min(x, 0)
 
 
 @Op
 @in_blocks
 def step(x, *, low):
     """1 where x > 0, low elsewhere, for low <= 1: the derivative of a leaky ReLU, flat itself."""
-    return xp(x).maximum((x > 0).astype(x.dtype), _filled(x, low))
+    positive = (x > 0).astype(x.dtype)
+    return _max(positive, low) if low else positive
 
 
 @Op
 @in_blocks
 def elu(x, *, alpha):
     """x where x > 0, alpha (e^x - 1) elsewhere."""
-    m, zero = xp(x), _filled(x, 0)
-    return m.maximum(x, zero) + alpha * m.expm1(m.minimum(x, zero))
+    return _max(x, 0) + alpha * xp(x).expm1(_min(x, 0))
 
 
 def _elu_slope(x, alpha):
     """1 where x > 0, alpha e^x elsewhere."""
-    inner = alpha * exp(minimum(x, _filled(x, 0)))
+    inner = alpha * exp(minimum(x, 0))
     return inner if alpha == 1 else inner + (1 - alpha) * step(x, low=0)
 
 
@@ -398,7 +404,7 @@ relu.vjp(x=times(lambda out: out > 0))
 leaky_relu.vjp(x=times(lambda out, slope: step(out, low=slope)))
 prelu.vjp(
     x=times(lambda x, slope: slope + (1 - slope) * step(x, low=0)),
-    slope=times(lambda x: minimum(x, _filled(x, 0))),
+    slope=times(lambda x: minimum(x, 0)),
 )
 step.vjp(x=lambda g: g * 0)
 elu.vjp(x=times(_elu_slope))

@@ -8,6 +8,7 @@ over what it has read. So a formula is called once on `Symbol`s, which note down
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 
@@ -16,7 +17,6 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 LINE = 64  # bytes of a cache line
 NOT_IN_PLACE = (np.sign,)  # eight times as slow where it writes over what it reads
-BETWEEN_ARRAYS = (np.maximum, np.minimum)  # have vector instructions for two arrays, not for a number
 
 
 class Symbol(NDArrayOperatorsMixin):
@@ -37,6 +37,8 @@ class Symbol(NDArrayOperatorsMixin):
         """What NumPy calls for every operator and function. `x += 1` makes a new value, as `x + 1` does."""
         if method != "__call__" or settings or any(isinstance(a, np.ndarray) for a in inputs):
             return NotImplemented
+        if ufunc in BOUNDS and self.dtype.kind == "f" and isinstance(inputs[1], (int, float)):
+            return self.clip(**{"low": -math.inf, "high": math.inf, BOUNDS[ufunc]: inputs[1]})
         dtype = ufunc(*[np.empty(0, a.dtype) if isinstance(a, Symbol) else a for a in inputs]).dtype
         if dtype != bool:  # a call that casts on its way is slow
             inputs = [a.astype(dtype) if isinstance(a, Symbol) and a.dtype == bool else a for a in inputs]
@@ -46,7 +48,15 @@ class Symbol(NDArrayOperatorsMixin):
         return self if dtype == self.dtype else Symbol(np.dtype(dtype), self.values, _cast, [self])
 
     def clip(self, low, high) -> Symbol:
-        return np.minimum(np.maximum(self, low), high)
+        dtype = np.empty(0, self.dtype).clip(low, high).dtype
+        return Symbol(dtype, self.values, _clip, [self, low, high])
+
+
+BOUNDS = {np.maximum: "low", np.minimum: "high"}  # have vector instructions for two arrays; with a number clip has
+
+
+def _clip(a, low, high, out) -> None:
+    a.clip(low, high, out=out)
 
 
 def _cast(a, out) -> None:
@@ -63,7 +73,6 @@ class Program:
         self.dtype, self.ignored = result.dtype, {}
         self.steps: list[tuple[Callable, list[int], int]] = []
         self.buffers: list[np.dtype] = []
-        self.constants: dict[int, float] = {}  # buffers that hold one number throughout
         self.numbers: list[float] = []
         self._first = len(arguments)
         place = {a.number: i for i, a in enumerate(arguments) if isinstance(a, Symbol)}
@@ -71,7 +80,7 @@ class Program:
         last = {a.number: call for call in calls for a in call.inputs if isinstance(a, Symbol)}
         free = [self._first]
         for call in calls:
-            inputs = [self._input(a, call, place) for a in call.inputs]
+            inputs = [self._input(a, place) for a in call.inputs]
             done = {p for n, p in place.items() if last.get(n) is call and p >= self._first}
             usable = free if call.function in NOT_IN_PLACE else [*free, *sorted(done)]
             target = self._first if call is result else self._target(call.dtype, usable)
@@ -81,13 +90,9 @@ class Program:
             self.ignored.update(call.ignored)
         self.one_pass = len(self.steps) == 1 and not self.buffers
 
-    def _input(self, a, call: Symbol, place: dict[int, int]) -> int:
+    def _input(self, a, place: dict[int, int]) -> int:
         if isinstance(a, Symbol):
             return place[a.number]
-        if call.function in BETWEEN_ARRAYS:
-            self.buffers.append(call.dtype)
-            self.constants[len(self.buffers) - 1] = a
-            return self._first + len(self.buffers)
         self.numbers.insert(0, a)
         return -len(self.numbers)
 
@@ -101,10 +106,7 @@ class Program:
 
     def memory(self, shape: tuple[int, ...]) -> list[np.ndarray]:
         """Buffers for blocks of at most this shape."""
-        found = [aligned(shape, dtype) for dtype in self.buffers]
-        for i, number in self.constants.items():
-            found[i].fill(number)
-        return found
+        return [aligned(shape, dtype) for dtype in self.buffers]
 
     def run(self, arguments: list, out: np.ndarray, memory: list[np.ndarray]) -> None:
         """Leave in `out` what the formula makes of the arguments."""
