@@ -47,7 +47,7 @@ Ints = tuple[int, ...]
 
 BLOCK_NUMBERS = 1 << 18  # numbers of columns at a time on the host: 1 MiB of float32, one core's L2 cache
 GATHERED = 8, 64  # at a stride conv_dx is gathered for so many channels of x at least, of g at most
-SHARED = 1 << 22  # products of numbers from which on threads pay: handing over costs 0.1 ms
+SHARED = 1 << 24  # products of numbers from which on threads pay: handing over costs 0.1 to 0.2 ms
 BLOCK_ROWS = 512  # but at least so many rows, since every block reads all of W (256: slower by up to a tenth)
 
 
@@ -263,20 +263,19 @@ def _columns(x, part: slice, geometry: Geometry, rows_first: bool = False) -> It
     """im2col of the images of `part`, a block at a time: which images, and x (N, H, W, C) of these as one
     matrix per group, (groups, n P Q, R S C / groups), or (groups, P, n, Q, R S C / groups) with `rows_first`.
     All blocks are written to the same memory, which stays in the cache and is given its zeros once."""
-    padding, columns = Padding(geometry), None
     order = (5, 1, 0, 2, 3, 4, 6) if rows_first else (5, 0, 1, 2, 3, 4, 6)
+    copied = geometry.out != (1, 1) and geometry.kernel != (1, 1)    # else the columns may be x's own memory
+    (P, Q), (R, S), source, memory, columns = geometry.out, geometry.kernel, Windows(geometry), None, None
     for images in _blocks(part, x, geometry):
-        windows = _windows(padding.around(x[images]), geometry)
-        n, P, Q, R, S, groups, channels = windows.shape
-        by_group = windows.transpose(order)
-        if geometry.out != (1, 1) and geometry.kernel != (1, 1):    # else the columns may be x's own memory
-            if columns is None:
-                columns = xp(x).empty(by_group.size, dtype=x.dtype)
-            memory = columns[:by_group.size].reshape(by_group.shape)
-            memory[...] = by_group
-            by_group = memory
+        n, windows = images.stop - images.start, source.of(x[images]).transpose(order)
+        if copied:
+            if memory is None:
+                memory = xp(x).empty(windows.size, dtype=x.dtype)
+            if columns is None or columns.shape != windows.shape:
+                columns = memory[:windows.size].reshape(windows.shape)
+            columns[...] = windows
         rows = (P, n, Q) if rows_first else (n * P * Q,)
-        yield images, by_group.reshape(groups, *rows, R * S * channels)
+        yield images, (columns if copied else windows).reshape(windows.shape[0], *rows, R * S * windows.shape[-1])
 
 
 def _gathers(geometry: Geometry, w_shape: Ints) -> bool:
@@ -369,27 +368,28 @@ def _phase(phase: int, first: int, count: int, stride: int, padding: int, size: 
     return slice(start - first, stop - first), slice(begin, begin + stride * (stop - start), stride)
 
 
-class Padding:
-    """x of some images between its zeros. All blocks of images use the same memory, which is given its zeros once."""
+class Windows:
+    """The windows of x, some images at a time, with zeros around x: overlapping views (n, P, Q, R, S, groups,
+    C / groups). Where x is padded all of them use the same memory, which is given its zeros once."""
 
     def __init__(self, geometry: Geometry):
-        self.extent, self.inside = geometry.extent, geometry.inside
-        self.starts, self.memory = geometry.padding, None
+        self.geometry, self.extent, self.inside = geometry, geometry.extent, geometry.inside
+        self.padded = self.views = None
 
-    def around(self, x):
-        """What the windows cover of the padded x (N, H, W, C); x's own memory where nothing is padded."""
-        (top, left), (height, width) = self.starts, self.inside
+    def of(self, x):
+        """Those of x (n, H, W, C), with no more images than the first time."""
+        (top, left), (height, width) = self.geometry.padding, self.inside
+        x = x[:, :height, :width]
         if self.extent == self.inside:
-            return x[:, :height, :width]
-        if self.memory is None:
-            self.memory = xp(x).zeros((x.shape[0], *self.extent, x.shape[3]), dtype=x.dtype)
-        padded = self.memory[:x.shape[0]]
-        padded[:, top:top + height, left:left + width] = x[:, :height, :width]
-        return padded
+            return _overlapping(x, self.geometry)
+        if self.padded is None:
+            self.padded = xp(x).zeros((len(x), *self.extent, x.shape[3]), dtype=x.dtype)
+            self.views = _overlapping(self.padded, self.geometry)
+        self.padded[:len(x), top:top + height, left:left + width] = x
+        return self.views[:len(x)]
 
 
-def _windows(padded, geometry: Geometry):
-    """The overlapping view (N, P, Q, R, S, groups, C / groups) of a padded (N, H, W, C)."""
+def _overlapping(padded, geometry: Geometry):
     n, _, _, channels = padded.shape
     images, down, right, step = padded.strides
     (sh, sw), (dh, dw), width = geometry.stride, geometry.dilation, channels // geometry.groups
@@ -402,7 +402,7 @@ def _over(a, w_shape: Ints, geometry: Geometry, work: Callable[[slice], None]) -
     """work(slice) for slices of a's first axis: on the host one per thread, if there is enough to do, else all of it
     at once."""
     n = a.shape[0]
-    if on_host(a) and n * math.prod(geometry.out) * math.prod(w_shape) > SHARED:
+    if on_host(a) and n * math.prod(geometry.out) * math.prod(w_shape) >= SHARED:
         parallel(n, work)
     else:
         work(slice(0, n))

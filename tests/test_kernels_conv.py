@@ -13,6 +13,13 @@ from scratchgan.kernels import tiles
 from scratchgan.kernels.conv import conv, conv_dw, conv_dx
 from tests.double import DoubleArray, device
 
+
+@pytest.fixture(autouse=True, params=["one thread", "threads"])
+def shared(request, monkeypatch):
+    """Threads take part in everything or in nothing."""
+    monkeypatch.setattr(kernel, "SHARED", 0 if request.param == "threads" else math.inf)
+
+
 # N, C, K, spatial sizes, kernel, stride, padding, dilation, groups
 ODD = [
     (2, 3, 4, (7, 6), (3, 3), (1, 1), (1, 1), (1, 1), 1),
