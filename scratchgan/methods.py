@@ -16,7 +16,7 @@ from scratchgan import backend, functional, inplace
 from scratchgan.functional.dims import one, spread
 from scratchgan.functional.shape import indexing_steps
 from scratchgan.ops import elementwise as ops
-from scratchgan.ops.shape import setitem
+from scratchgan.ops.shape import reshape, setitem
 from scratchgan.recording import state
 from scratchgan.tensor import Leaf, Op, Tensor, cast
 
@@ -26,7 +26,7 @@ gather ge gt index_select isfinite isnan le log log1p log_softmax logsumexp lt m
 minimum mul narrow ne neg norm pow relu rsqrt sigmoid sign sin softmax split sqrt squeeze std sub sum t
 tanh transpose unbind unflatten unsqueeze var
 """.split()
-SPREADING = "expand flip permute reshape".split()  # x.permute(0, 2, 1) and x.permute((0, 2, 1)) alike
+SPREADING = "expand flip permute".split()  # x.permute(0, 2, 1) and x.permute((0, 2, 1)) alike
 IN_PLACE = "abs add clamp div exp log mul neg pow relu sigmoid sqrt sub tanh".split()
 
 
@@ -102,6 +102,14 @@ for name in METHODS:
     setattr(Tensor, name, _method(getattr(functional, name)))
 for name in SPREADING:
     setattr(Tensor, name, _spreading(getattr(functional, name)))
+
+
+@_attach("reshape")
+def _reshape(self, *shape) -> Tensor:
+    """The elements in memory order under another shape, `x.reshape(2, 3)` or `x.reshape((2, 3))`; one entry may be -1."""
+    return reshape(self, shape=spread(shape))
+
+
 Tensor.view = Tensor.reshape
 Tensor.T = property(
     lambda self: functional.permute(self, range(self.ndim)[::-1]), doc="All axes in reverse order."

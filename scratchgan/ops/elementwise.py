@@ -246,7 +246,7 @@ def _min(a, b):
 
 def _clips(a, b) -> bool:
     """Whether `a` is an array large enough for clip, which takes a microsecond to begin, and `b` a number."""
-    return isinstance(b, (int, float)) and on_host(a) and a.size > CLIPPED and a.dtype.kind == "f"
+    return on_host(a) and a.size > CLIPPED and isinstance(b, (int, float)) and a.dtype.kind == "f"
 
 
 @Broadcasting

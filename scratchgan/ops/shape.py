@@ -42,7 +42,7 @@ def contiguous(x):
     return blocks.contiguous(x)
 
 
-reshape.vjp(x=lambda g, shape: reshape(g, shape=shape))
+reshape.vjp(x=lambda g, shape: g.reshape(shape))
 permute.vjp(x=lambda g, axes: permute(g, axes=inverse(axes)))
 flip.vjp(x=lambda g, axes: flip(g, axes=axes))
 clone.vjp(x=lambda g: g)
