@@ -14,5 +14,3 @@ process.
 bench/results/*.csv. The same workloads are pytest-benchmark functions: `pytest bench/bench_engine.py`, and so
 on.
 """
-
-import scratchgan  # noqa: F401  (before NumPy: see scratchgan.blas)

@@ -6,10 +6,6 @@ _folder = Path(__file__).parent
 if not (_folder / "kernels").exists():  # a source checkout: kernels/ lies beside this folder, not inside
     __path__.append(str(_folder.parent))
 
-from scratchgan import blas
-
-blas.choose_kernels()       # before anything imports NumPy
-
 # The engine's module is loaded first: its name, scratchgan.tensor, then goes to the function `tensor`.
 from scratchgan import tensor as _engine  # noqa: F401, I001
 from scratchgan import functional, methods  # noqa: F401  (methods attaches Tensor's operators)

@@ -1,39 +1,15 @@
-"""NumPy's BLAS, which in its wheels is OpenBLAS: which kernels it takes, and on how many threads.
+"""NumPy's BLAS, which in its wheels is OpenBLAS: on how many threads, and with which kernels.
 
-OpenBLAS takes the widest instructions that a processor has. AMD's Zen 4 carries out those of 512 bits in two turns of
-256, and there the kernels of 256 bits are faster: 5 to 12 % in products of a network's size, a WGAN-GP step in 0.95
-of the time. Products of tiny matrices lose a tenth of a microsecond. OpenBLAS reads OPENBLAS_CORETYPE, which names
-the kernels, when NumPy is first imported: scratchgan sets it if it comes before NumPy and nobody else has.
+OpenBLAS takes the widest instructions that a processor has, unless OPENBLAS_CORETYPE names other kernels. On AMD's
+Zen 4, which carries out 512 bits in two turns of 256, those of 256 bits (OPENBLAS_CORETYPE=Haswell) are 5 to 12 %
+faster in products of a network's size on one thread. On two threads they want more of the shared cache: a WGAN-GP
+step took 0.95 of the time on a quiet machine, a convolution 1.03 on a busy one. So the choice is left to the user.
 """
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
-
-VARIABLE, KERNELS_256_BITS = "OPENBLAS_CORETYPE", "Haswell"
-ZEN_4 = {"vendor_id": "AuthenticAMD", "cpu family": "25"}      # and Zen 3, which has no AVX-512
-
-
-def choose_kernels() -> None:
-    """Name the kernels that are fastest on this processor, before NumPy is imported."""
-    if "numpy" in sys.modules or VARIABLE in os.environ:
-        return
-    try:
-        description = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return      # not Linux
-    if is_zen_4(description):
-        os.environ[VARIABLE] = KERNELS_256_BITS
-
-
-def is_zen_4(description: str) -> bool:
-    """Whether this text of /proc/cpuinfo begins with a processor of AMD's Zen 4."""
-    pairs = (line.partition(":") for line in description.partition("\n\n")[0].splitlines())
-    facts = {key.strip(): value.strip() for key, _, value in pairs}
-    return ZEN_4.items() <= facts.items() and "avx512f" in facts.get("flags", "").split()
 
 
 def one_thread() -> bool:
