@@ -1,5 +1,9 @@
 """What kernels do block by block and on threads: same numbers wherever blocks are cut, same bits."""
 
+import subprocess
+import sys
+import weakref
+
 import numpy as np
 import pytest
 
@@ -121,6 +125,55 @@ def test_parallel_work_may_ask_for_parallel_work():
 
     backend.parallel(2, outer)
     assert sum(done) == 16 * min(backend.workers, 2)
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    monkeypatch.setattr(backend, "workers", 2)
+    monkeypatch.setattr(backend, "_shares_work", True)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_in_any_thread_is_the_callers(failing, two_threads):
+    done = []
+
+    def work(part):
+        if part.start == failing:
+            raise ValueError(f"part {part.start}")
+        done.append(part.start)
+
+    with pytest.raises(ValueError, match=f"part {failing}"):
+        backend.parallel(2, work)
+    assert done == [1 - failing]  # the other one came to its end before
+    backend.parallel(2, lambda part: done.append(part.start))
+    assert sorted(done[1:]) == [0, 1]
+
+
+def test_a_job_that_is_done_keeps_nothing_of_its_work(two_threads, monkeypatch):
+    """The helper may hold on to the job for a moment longer than the caller waits."""
+    jobs, start = [], backend._Helper.start
+    monkeypatch.setattr(backend._Helper, "start", lambda *a: jobs.append(start(*a)) or jobs[-1])
+    array = np.zeros(4)
+    watched = weakref.ref(array)
+    backend.parallel(2, lambda part, array=array: array[part].fill(1))
+    del array
+    assert len(jobs) == 1 and watched() is None
+
+
+def test_a_forked_process_has_helpers_of_its_own():
+    code = """
+import os
+from scratchgan import backend
+backend.workers, backend._shares_work = 2, True
+found = []
+backend.parallel(2, lambda part: found.append(part.start))
+child = os.fork()
+backend.parallel(2, lambda part: found.append(part.start))
+assert sorted(found) == [0, 0, 1, 1]
+if child:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
 @pytest.fixture(params=["one thread", "threads"])
