@@ -2,6 +2,7 @@
 process.
 
     python -m bench engine      what one op costs on 16 elements, forward and backward
+    python -m bench overhead    the same beside its NumPy calls written out by hand: the difference is the engine's
     python -m bench ops         every op of the test table on larger arrays, forward and backward
     python -m bench steps       a whole training step of each GAN
     python -m bench memory      the peak memory of each of those steps

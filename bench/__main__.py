@@ -12,10 +12,12 @@ from scratchgan.errors import UserError
 
 TITLES = {
     "engine": "one op on 16 elements, forward + backward",
+    "overhead": "the same op, and its NumPy calls by hand",
     "ops": "op, forward + backward",
     "steps": "training step",
     "metrics": "metric of 10,000 real and 10,000 generated samples",
 }
+OTHERS = {"overhead": "by hand", "metrics": "published"}  # what is beside ours, where it isn't PyTorch
 OWN_TABLES = ["memory", "logging", "kernels", "static", "tune", "critic", "upscaling", "training"]  # measure(only), show, save
 DEVICES = {"kernels": "cuda", "steps": "cpu"}  # where these run if --device doesn't say
 ONLY_NAMED = {"static", "tune", "critic", "upscaling", "training"}  # write baselines, or run for minutes to hours
@@ -84,7 +86,7 @@ def _run(table: str, args: argparse.Namespace) -> None:
             return module.save(rows, **device)
     else:
         rows = module.measure(timing.QUICK if args.quick else timing.FULL, args.only, **device)
-        other = "published" if table == "metrics" else "torch"
+        other = OTHERS.get(table, "torch")
         timing.show(TITLES[table], rows, other)
 
         def write(rows):

@@ -54,11 +54,15 @@ class Chain:
 
 
 def chains() -> list[Chain]:
+    return [_chain(name, body, *inputs(name)) for name, body in BODIES.items()]
+
+
+def inputs(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The first value of a chain and its constant operand, which keeps a product of 200 matrices finite."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-0.1, 0.1, (4, 4)).astype(np.float32)
     c = rng.uniform(0.9, 1.1, (4, 4)).astype(np.float32)
-    orthogonal = np.linalg.qr(c)[0].astype(np.float32)
-    return [_chain(name, body, x, orthogonal if "matmul" in name else c) for name, body in BODIES.items()]
+    return x, np.linalg.qr(c)[0].astype(np.float32) if "matmul" in name else c
 
 
 def _chain(name: str, body: Body, x: np.ndarray, c: np.ndarray) -> Chain:

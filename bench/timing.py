@@ -193,5 +193,5 @@ def save(kind: str, header: list[str], lines: list[list], facts: dict[str, str] 
 def save_rows(kind: str, rows: list[Row], other: str = "torch", facts: dict[str, str] | None = None) -> Path:
     lines = [[r.name, *(f"{v:.6g}" for v in (r.ours, r.torch, r.ratio, r.low, r.high))] for r in rows]
     return save(
-        kind, ["name", "ours_ms", f"{other}_ms", "ratio", "ratio_low_quartile", "ratio_high_quartile"], lines, facts
+        kind, ["name", "ours_ms", f"{other.replace(' ', '_')}_ms", "ratio", "ratio_low_quartile", "ratio_high_quartile"], lines, facts
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import critic, engine, graphed_steps, kernels, ops, readme, steps, timing
+from bench import critic, engine, graphed_steps, kernels, ops, overhead, readme, steps, timing
 from bench.cuda import WARM_UP, Times
 from scratchgan.data import Spec
 from tests.twins import POINT, batches, for_torch
@@ -45,6 +45,11 @@ def test_every_workload_has_a_name_of_its_own():
 @pytest.mark.parametrize("chain", engine.chains(), ids=lambda chain: chain.name)
 def test_chains_have_pytorchs_gradients(chain):
     engine.check(chain)
+
+
+@pytest.mark.parametrize("chain", engine.chains(), ids=lambda chain: chain.name)
+def test_chains_by_hand_have_the_same_gradients(chain):
+    overhead.check(chain)
 
 
 @pytest.mark.parametrize("wrong", [[np.ones(3)], [np.ones((3, 1)) * 2], [np.full(3, np.nan)]])
