@@ -130,6 +130,18 @@ def distance(x: np.ndarray) -> float:
     return float(np.mean([np.linalg.norm(a - b) for i, a in enumerate(x) for b in x[:i]]))
 
 
+def test_fewer_samples_are_shown_where_images_are_made_from_images():
+    x = points(200)
+    gan = Recorded(points(200, seed=1))
+    gan.conditioned_on = "images"
+    asked = []
+    gan.sample = lambda n, noise, averaged: asked.append(n) or gan.fake[:n]
+    measures = Measures(gan, dataset(x), dataset(x), 0)
+    measures.before_step()
+    measures.after_step()
+    assert asked == [16, 16] and [len(side) for side in measures.examples.values()] == [16, 16]
+
+
 def test_what_cannot_be_measured_is_left_out():
     found = Measures(Recorded(points(128)), dataset(np.ones((50, 2), np.float32)), None, 0)
     found.gan.network = nn.Sequential()

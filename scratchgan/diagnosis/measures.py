@@ -1,8 +1,8 @@
 """What is measured of a training besides its losses, every `log_every` steps.
 
     logit_real, logit_held_out, logit_fake
-                    mean of D over SHOWN examples that it trains on, over SHOWN that are held out, and over
-                    SHOWN samples of the present G; the same examples and the same z each time
+                    mean of D over `shown` examples that it trains on, over as many that are held out, and
+                    over as many samples of the present G; the same examples and the same z each time
     logit_gap       logit_real - logit_held_out: what D knows of its examples beyond their distribution
     logit_std       standard deviation of D over those examples, the held-out ones and the samples together
     grad_norm_d, grad_norm_g
@@ -27,6 +27,7 @@ from scratchgan.data import Dataset
 from scratchgan.data.seeds import generator
 
 SHOWN = 128         # samples of each kind, for the logits
+SHOWN_FROM_IMAGES = 16      # where G makes images from images: it works at full size, several times as long as D
 COMPARED = 64       # of those, for the diversity
 EDGE = 16           # images are halved down to this, for the features
 
@@ -40,14 +41,16 @@ class Measures:
 
     def __init__(self, gan: Any, train_data: Dataset, held_out_data: Dataset | None, seed: int):
         self.gan, self.seed = gan, seed
+        self.shown = SHOWN_FROM_IMAGES if gan.conditioned_on == "images" else SHOWN
         sides = {"real": train_data, "held_out": held_out_data}
-        some = {name: _some(side, seed) for name, side in sides.items() if side is not None}
+        some = {name: _some(side, self.shown, seed) for name, side in sides.items() if side is not None}
         self.examples = {name: side.get(np.arange(len(side))) for name, side in some.items()}
         labelled = gan.conditioned_on == "labels"
         self.given = {name: {"given": side.labels} if labelled else {} for name, side in some.items()}
-        self.given["fake"] = {"given": np.resize(some["real"].labels, SHOWN)} if labelled else {}
+        self.given["fake"] = {"given": np.resize(some["real"].labels, self.shown)} if labelled else {}
         self.features = _features(train_data.spec.shape)
-        self.real_distance = mean_distance(self.features(self.examples["real"][:COMPARED]))
+        self.compared = min(COMPARED, self.shown)
+        self.real_distance = mean_distance(self.features(self.examples["real"][:self.compared]))
         self.before: dict[str, list] = {}
 
     def before_step(self) -> None:
@@ -60,7 +63,7 @@ class Measures:
         return {**self._logits(), **self._gradients(), **self._updates(), **self._diversity()}
 
     def _logits(self) -> dict[str, float]:
-        shown = {**self.examples, "fake": self._samples(SHOWN, averaged=False)}
+        shown = {**self.examples, "fake": self._samples(self.shown, averaged=False)}
         logits = {name: self.gan.logits(x, **self.given[name]).astype(np.float64)
                   for name, x in shown.items()}
         means = {f"logit_{name}": float(values.mean()) for name, values in logits.items()}
@@ -85,7 +88,7 @@ class Measures:
     def _diversity(self) -> dict[str, float]:
         if self.real_distance == 0:
             return {}
-        samples = self._samples(COMPARED, averaged=True)
+        samples = self._samples(self.compared, averaged=True)
         if not np.isfinite(samples).all():
             return {"diversity": float("nan")}
         return {"diversity": mean_distance(self.features(samples)) / self.real_distance}
@@ -110,8 +113,8 @@ def mean_distance(features: np.ndarray) -> float:
     return float(distances.sum() / max(n * (n - 1), 1))
 
 
-def _some(side: Dataset, seed: int) -> Dataset:
-    return side.subset(generator(seed, "diagnosis").permutation(len(side))[:SHOWN])
+def _some(side: Dataset, n: int, seed: int) -> Dataset:
+    return side.subset(generator(seed, "diagnosis").permutation(len(side))[:n])
 
 
 def _features(shape: tuple[int, ...]):
