@@ -257,6 +257,12 @@ def test_a_small_gradient_is_no_alarm_where_there_are_pictures_to_come_near():
     assert told((20, {}), (20, {**ILL["vanishing gradients"], "pixels": 0.01})) == []
 
 
+def test_a_discriminator_that_is_not_trained_yet_remembers_nothing():
+    ill = ILL["D overfitting"]
+    assert told((20, {**ill, "update_ratio_d": 0.0}), (20, {"update_ratio_d": 1e-3})) == []
+    assert told((20, {**ill, "update_ratio_d": 1e-3}))[0][1:] == ("D overfitting", True)
+
+
 @pytest.mark.parametrize("alarm", ILL)
 def test_an_alarm_begins_and_ends(alarm):
     (began, *first), (ended, *second) = told((20, {}), (20, ILL[alarm]), (30, {}))

@@ -101,8 +101,8 @@ def certainty(lines: list[Line]) -> float | None:
 
 
 def memory(lines: list[Line]) -> float | None:
-    """(E D(x_train) - E D(x_held_out)) / (E D(x_train) - E D(G(z))), over the last LONG_WINDOW lines. Begins
-    above 0.6.
+    """(E D(x_train) - E D(x_held_out)) / (E D(x_train) - E D(G(z))), over the last LONG_WINDOW lines in which D
+    moved (SRGAN's waits until G has learnt from pixels alone). Begins above 0.6.
 
     This is r_v of Karras et al. 2020 ("Training generative adversarial networks with limited data", arXiv
     2006.06676, equation 1): 0 where D treats unseen examples like seen ones, 1 where it treats them like
@@ -110,7 +110,7 @@ def memory(lines: list[Line]) -> float | None:
     all, the ratio of two small numbers means nothing. Reason: healthy runs on 1,600 digits stayed below 0.3,
     on 64 digits it goes through 0.6 on its way to 1.
     """
-    last = [line for line in lines[-LONG_WINDOW:] if "logit_gap" in line]
+    last = [line for line in lines[-LONG_WINDOW:] if "logit_gap" in line and line.get("update_ratio_d") != 0]
     if len(last) < WINDOW:
         return None
     gap, real, fake, std = (sum(line[name] for line in last)
