@@ -37,12 +37,13 @@ mends that (`d_padding`). Most pixels of digits are at the bounds of the data to
 that is a sum of convolutions, and fog remains around strokes; so G_K ends in tanh, and the other G_k give
 clip(l + g) - l for an output g of their layers (`g_bounded`). In photographs h is a seventh of l and
 lost in the sum of both, so that D_0 tells no more than chance and what G_0 adds is worse than nothing;
-there D_k sees the two apart (`d_joined`). G_K has no batch normalisation there (`coarse_g_norm`), with which
-it stays three times as far from real I_K, or jumps by a factor of six within fifty steps. Images are in
-[-1, 1], not standardised. d and u, which the paper leaves open, are a triangle filter and bilinear
-interpolation; the authors' code scales bilinearly, too. Samples come from an exponential moving average of
-the G_k, which takes no part in the game; it is short, since it moves once a step, in which G_K learns twelve
-times.
+there D_k sees the two apart (`d_joined`), which on digits is worse: D_0's loss falls to 0.1 to 0.7, G's
+gradient is a hundred times as large, and strokes break up (620 steps, seed 0: FID 89 for 53). G_K has no
+batch normalisation in photographs (`coarse_g_norm`), with which it stays three times as far from real I_K,
+or jumps by a factor of six within fifty steps. Images are in [-1, 1], not standardised. d and u, which the
+paper leaves open, are a triangle filter and bilinear interpolation; the authors' code scales bilinearly, too.
+Samples come from an exponential moving average of the G_k, which takes no part in the game; it is short,
+since it moves once a step, in which G_K learns twelve times.
 """
 from __future__ import annotations
 
