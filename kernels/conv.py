@@ -26,10 +26,7 @@ since a window's row is then one run of memory, and it is what conv and conv_dx 
 are made a few images at a time, so that no whole column matrix ever exists, and each thread takes a part of
 the batch; conv_dw adds the parts up in order, so the same input gives the same bits.
 
-Winograd's F(2 x 2, 2 x 2) on the phases of k4 s2 layers (9 products for 16) and F(2 x 2, 3 x 3) were tried
-twice and left out: their transforms are additions, which outside the nearest cache take NumPy over 1 ns each,
-as long as the products that they save. On one thread 0.9 to 1.2 times the time of the columns here at 64 to
-512 channels, on two threads 1.0 to 1.4 times.
+Where there are channels enough, `scratchgan.kernels.winograd` does the same with fewer multiplications.
 """
 
 from __future__ import annotations
@@ -39,39 +36,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from scratchgan.backend import on_host, parallel, xp
+from scratchgan.kernels import winograd
 from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.dispatch import kernel
+from scratchgan.kernels.geometry import Geometry, ImageWindows, Ints
 from scratchgan.kernels.tiles import narrowed, pixels_at_once, side_by_side, widened
-
-Ints = tuple[int, ...]
 
 BLOCK_NUMBERS = 1 << 18  # numbers of columns at a time on the host: 1 MiB of float32, one core's L2 cache
 GATHERED = 8, 64  # at a stride conv_dx is gathered for so many channels of x at least, of g at most
 SHARED = 1 << 24  # products of numbers from which on threads pay: handing over costs 0.1 to 0.2 ms
 BLOCK_ROWS = 512  # but at least so many rows, since every block reads all of W (256: slower by up to a tenth)
-
-
-class Geometry(NamedTuple):
-    """What the index s i + d r - p ranges over, on two spatial axes."""
-
-    size: Ints  # of x
-    kernel: Ints
-    out: Ints  # of y
-    stride: Ints
-    padding: Ints
-    dilation: Ints
-    groups: int
-
-    @property
-    def extent(self) -> Ints:
-        """What the windows cover of the padded x, which may end before its far border."""
-        axes = zip(self.stride, self.out, self.dilation, self.kernel)
-        return tuple(s * (p - 1) + d * (r - 1) + 1 for s, p, d, r in axes)
-
-    @property
-    def inside(self) -> Ints:
-        """How many of the covered positions of each axis are x's own, not padding."""
-        return tuple(max(0, min(h, e - p)) for h, e, p in zip(self.size, self.extent, self.padding))
 
 
 def conv(x, w, stride: Ints, padding: Ints, dilation: Ints, groups: int):
@@ -129,8 +103,14 @@ def _from_nhwc(a):
 @kernel
 def conv_nhwc(x, w, geometry: Geometry):
     """`conv` of x (N, H, W, C) and w (K, C / groups, R, S): y (N, P, Q, K), contiguous."""
-    y = xp(x).empty((x.shape[0], *geometry.out, w.shape[0]), dtype=x.dtype)
-    T = pixels_at_once(x, geometry, w.shape[0])
+    K, C = w.shape[0], x.shape[3]
+    y = xp(x).empty((x.shape[0], *geometry.out, K), dtype=x.dtype)
+    if winograd.pays(x, geometry, C, K):
+        fewer = winograd.Winograd(geometry)
+        U = fewer.from_weights(w)
+        _over(x, w.shape, geometry, lambda part: fewer.conv(x[part], U, y[part]))
+        return y
+    T = pixels_at_once(x, geometry, C, K)
     if T > 1:
         w, geometry = widened(w, geometry, T), side_by_side(geometry, T)
     matrix, wide = _matrix(w, geometry.groups).swapaxes(1, 2), y.reshape(y.shape[0], *geometry.out, w.shape[0])
@@ -146,11 +126,15 @@ def conv_nhwc(x, w, geometry: Geometry):
 @kernel(file="conv_dx")
 def conv_dx_nhwc(g, w, geometry: Geometry):
     """`conv_dx` of g (N, P, Q, K) and w (K, C / groups, R, S): dx (N, H, W, C), contiguous."""
-    if not _gathers(geometry, w.shape):
-        return _scattered(g, w, geometry)
-    if geometry.stride == (1, 1) and geometry.groups == 1:
+    K, C, gathers = w.shape[0], w.shape[1], _gathers(geometry, w.shape)
+    if gathers and geometry.stride == (1, 1) and geometry.groups == 1:
         return conv_nhwc.reference(g, w[:, :, ::-1, ::-1].swapaxes(0, 1), _windows_of_phases(geometry)[0])
-    return _gathered(g, w, geometry)
+    if winograd.pays(g, geometry, C, K):
+        dx, fewer = xp(g).empty((g.shape[0], *geometry.size, C), dtype=g.dtype), winograd.Winograd(geometry)
+        U = fewer.from_weights(w)
+        _over(g, w.shape, geometry, lambda part: fewer.conv_dx(g[part], U, dx[part]))
+        return dx
+    return (_gathered if gathers else _scattered)(g, w, geometry)
 
 
 def _gathered(g, w, geometry: Geometry):
@@ -209,7 +193,11 @@ def _scattered(g, w, geometry: Geometry):
 @kernel(file="conv_dw")
 def conv_dw_nhwc(x, g, geometry: Geometry):
     """`conv_dw` of x (N, H, W, C) and g (N, P, Q, K): dw (K, C / groups, R, S)."""
-    T = pixels_at_once(x, geometry, g.shape[3])
+    K, C = g.shape[3], x.shape[3]
+    if winograd.pays(x, geometry, C, K):
+        fewer, w_shape = winograd.Winograd(geometry), (K, C, *geometry.kernel)
+        return fewer.to_weights(_sum_of_parts(x, w_shape, geometry, lambda part: fewer.conv_dw(x[part], g[part])), C)
+    T = pixels_at_once(x, geometry, C, K)
     if T > 1:
         wide = g.reshape(*g.shape[:2], g.shape[2] // T, T * g.shape[3])
         return narrowed(_dw(x, wide, side_by_side(geometry, T)), geometry, T)
@@ -217,19 +205,28 @@ def conv_dw_nhwc(x, g, geometry: Geometry):
 
 
 def _dw(x, g, geometry: Geometry):
-    groups = geometry.groups
-    sums = {}  # by first image: threads end in any order, but their sums are added in one
+    groups, w_shape = geometry.groups, (g.shape[3], x.shape[3] // geometry.groups, *geometry.kernel)
 
-    def work(part):
-        sums[part.start] = _sum(
+    def of(part: slice):
+        return _sum(
             _rows(g[images], groups).swapaxes(1, 2) @ columns
             for images, columns in _columns(x, part, geometry)
         )
 
-    _over(x, (g.shape[3], x.shape[3] // groups, *geometry.kernel), geometry, work)
-    dw = _sum(sums[start] for start in sorted(sums))
-    dw = dw.reshape(g.shape[3], *geometry.kernel, x.shape[3] // groups)
+    dw = _sum_of_parts(x, w_shape, geometry, of)
+    dw = dw.reshape(w_shape[0], *geometry.kernel, w_shape[1])
     return contiguous(_from_nhwc(dw))
+
+
+def _sum_of_parts(x, w_shape: Ints, geometry: Geometry, of: Callable[[slice], Any]):
+    """The sum of `of` the parts of x's images that threads take. They end in any order, and are added in one."""
+    sums = {}
+
+    def work(part: slice) -> None:
+        sums[part.start] = of(part)
+
+    _over(x, w_shape, geometry, work)
+    return _sum(sums[start] for start in sorted(sums))
 
 
 def _sum(arrays: Iterator):
@@ -265,7 +262,7 @@ def _columns(x, part: slice, geometry: Geometry, rows_first: bool = False) -> It
     All blocks are written to the same memory, which stays in the cache and is given its zeros once."""
     order = (5, 1, 0, 2, 3, 4, 6) if rows_first else (5, 0, 1, 2, 3, 4, 6)
     copied = geometry.out != (1, 1) and geometry.kernel != (1, 1)    # else the columns may be x's own memory
-    (P, Q), (R, S), source, memory, columns = geometry.out, geometry.kernel, Windows(geometry), None, None
+    (P, Q), (R, S), source, memory, columns = geometry.out, geometry.kernel, ImageWindows(geometry), None, None
     for images in _blocks(part, x, geometry):
         n, windows = images.stop - images.start, source.of(x[images]).transpose(order)
         if copied:
@@ -366,36 +363,6 @@ def _phase(phase: int, first: int, count: int, stride: int, padding: int, size: 
     stop = max(start, min(first + count, (size - 1 + padding - phase) // stride + 1))
     begin = stride * start + phase - padding
     return slice(start - first, stop - first), slice(begin, begin + stride * (stop - start), stride)
-
-
-class Windows:
-    """The windows of x, some images at a time, with zeros around x: overlapping views (n, P, Q, R, S, groups,
-    C / groups). Where x is padded all of them use the same memory, which is given its zeros once."""
-
-    def __init__(self, geometry: Geometry):
-        self.geometry, self.extent, self.inside = geometry, geometry.extent, geometry.inside
-        self.padded = self.views = None
-
-    def of(self, x):
-        """Those of x (n, H, W, C), with no more images than the first time."""
-        (top, left), (height, width) = self.geometry.padding, self.inside
-        x = x[:, :height, :width]
-        if self.extent == self.inside:
-            return _overlapping(x, self.geometry)
-        if self.padded is None:
-            self.padded = xp(x).zeros((len(x), *self.extent, x.shape[3]), dtype=x.dtype)
-            self.views = _overlapping(self.padded, self.geometry)
-        self.padded[:len(x), top:top + height, left:left + width] = x
-        return self.views[:len(x)]
-
-
-def _overlapping(padded, geometry: Geometry):
-    n, _, _, channels = padded.shape
-    images, down, right, step = padded.strides
-    (sh, sw), (dh, dw), width = geometry.stride, geometry.dilation, channels // geometry.groups
-    shape = (n, *geometry.out, *geometry.kernel, geometry.groups, width)
-    strides = (images, sh * down, sw * right, dh * down, dw * right, width * step, step)
-    return xp(padded).lib.stride_tricks.as_strided(padded, shape, strides)
 
 
 def _over(a, w_shape: Ints, geometry: Geometry, work: Callable[[slice], None]) -> None:

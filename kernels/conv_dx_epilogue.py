@@ -10,8 +10,9 @@ a whole layer of a generator without normalisation: its last one, f = tanh, abov
 from __future__ import annotations
 
 from scratchgan.kernels.bias_act import bias_act
-from scratchgan.kernels.conv import Geometry, conv_dx_nhwc
+from scratchgan.kernels.conv import conv_dx_nhwc
 from scratchgan.kernels.dispatch import kernel
+from scratchgan.kernels.geometry import Geometry
 
 
 @kernel(file="conv_dx")

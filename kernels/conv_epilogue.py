@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from scratchgan.backend import xp
 from scratchgan.kernels.bias_act import bias_act
-from scratchgan.kernels.conv import Geometry, conv_nhwc
+from scratchgan.kernels.conv import conv_nhwc
 from scratchgan.kernels.dispatch import kernel
+from scratchgan.kernels.geometry import Geometry
 
 
 class Epilogue(NamedTuple):

@@ -37,8 +37,9 @@ from typing import Any, NamedTuple
 
 from scratchgan.backend import xp
 from scratchgan.kernels.bias_act import bias_act, bias_act_dx
-from scratchgan.kernels.conv import Geometry, conv_dw_nhwc, conv_dx_nhwc, conv_nhwc
+from scratchgan.kernels.conv import conv_dw_nhwc, conv_dx_nhwc, conv_nhwc
 from scratchgan.kernels.dispatch import kernel
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.means import wide
 
 EPSILON = 1e-8

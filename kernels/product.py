@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from scratchgan.backend import on_gpu, on_host, parallel
-from scratchgan.kernels.conv import Geometry, conv_nhwc
+from scratchgan.kernels.conv import conv_nhwc
 from scratchgan.kernels.dispatch import must_be_capturable
+from scratchgan.kernels.geometry import Geometry
 
 WORTH = 1 << 24  # multiplications from which on handing over pays; with 2^22 GAN on points takes 1.6 times as long
 UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own tiles

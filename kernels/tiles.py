@@ -12,12 +12,8 @@ are what takes the time, and this takes 0.3 to 0.8 of it.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scratchgan.backend import on_host, xp
-
-if TYPE_CHECKING:
-    from scratchgan.kernels.conv import Geometry
+from scratchgan.kernels.geometry import Geometry
 
 # What a pixel costs on one core, in ns, fitted to 3 x 3 to 9 x 9 kernels at 1 to 128 channels: to write and read
 # a number of the columns, to begin a run of them, to multiply. Products narrower than BLAS's tile cost as much.
@@ -25,17 +21,18 @@ NUMBER, RUN, MULTIPLY, NARROWEST = 0.35, 10.0, 0.033, 16
 COUNTS = (1, 2, 4, 8)
 
 
-def pixels_at_once(x, geometry: Geometry, K: int) -> int:
-    """The T that is likely to take the least time for x (N, H, W, C) and y (N, P, Q, K); 1 on a device."""
-    (R, S), C = geometry.kernel, x.shape[3]
-    if not on_host(x) or geometry.groups > 1 or geometry.dilation[1] > 1 or (R, S) == (1, 1):
+def pixels_at_once(a, geometry: Geometry, C: int, K: int) -> int:
+    """The T that is likely to take the least time for C channels of x and K of y; 1 where a is on a device."""
+    if not on_host(a) or geometry.groups > 1 or geometry.dilation[1] > 1 or geometry.kernel == (1, 1):
         return 1
+    return min((T for T in COUNTS if geometry.out[1] % T == 0), key=lambda T: pixel_time(geometry, C, K, T))
 
-    def time(T: int) -> float:
-        numbers = R * C * _width(S, geometry.stride[1], T)
-        return (numbers * (NUMBER + MULTIPLY * max(NARROWEST, T * K)) + R * RUN) / T
 
-    return min((T for T in COUNTS if geometry.out[1] % T == 0), key=time)
+def pixel_time(geometry: Geometry, C: int, K: int, T: int) -> float:
+    """What a pixel of y costs on one core, in ns, with T of them at once."""
+    R, S = geometry.kernel
+    numbers = R * C * _width(S, geometry.stride[1], T)
+    return (numbers * (NUMBER + MULTIPLY * max(NARROWEST, T * K)) + R * RUN) / T
 
 
 def _width(S: int, stride: int, T: int) -> int:

@@ -314,6 +314,10 @@ ERRORS = [
           "wide[t, ..., right * t:right * t + S] = w", "wide[t, ..., :S] = w", ("tests/test_kernels_conv.py",)),
     Error("conv: weights' gradient of the first pixel only", "kernels/tiles.py",
           "for t in range(T))", "for t in range(1))", ("tests/test_kernels_conv.py",)),
+    Error("conv: a sign in Winograd's transform of x", "kernels/winograd.py",
+          "B_T=((1, 0, -1, 0), (0, 1, 1, 0)", "B_T=((1, 0, -1, 0), (0, 1, -1, 0)", ("tests/test_kernels_conv.py",)),
+    Error("conv: Winograd's tiles do not add up where they overlap", "kernels/winograd.py",
+          "_signed_sum(place, sign, term, place)", "pass", ("tests/test_kernels_conv.py",)),
     Error("modulated conv: noise's strength learns twice as fast", "kernels/modulated.py",
           "return (noise @ wide(a)", "return (2 * noise @ wide(a)", ops("modulated_conv")),
     # Engine

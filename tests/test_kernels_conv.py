@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from scratchgan.kernels import conv as kernel
-from scratchgan.kernels import tiles
+from scratchgan.kernels import tiles, winograd
 from scratchgan.kernels.conv import conv, conv_dw, conv_dx
+from scratchgan.kernels.geometry import Geometry
 from tests.double import DoubleArray, device
 
 
@@ -49,6 +50,11 @@ ODD = [
     (2, 4, 6, (10,), (4,), (2,), (1,), (1,), 2),
     (4, 2, 3, (11,), (3,), (1,), (2,), (2,), 1),
     (0, 2, 3, (5,), (5,), (1,), (0,), (1,), 1),
+    (3, 2, 3, (11, 10), (6, 4), (3, 2), (3, 0), (1, 1), 1),
+    (3, 2, 4, (7, 8), (2, 3), (1, 1), (0, 0), (1, 1), 1),
+    (5, 3, 2, (6, 5), (4, 6), (2, 2), (3, 4), (1, 1), 1),
+    (2, 2, 2, (3, 3), (6, 6), (2, 2), (5, 5), (1, 1), 1),
+    (0, 2, 3, (6, 6), (3, 3), (1, 1), (1, 1), (1, 1), 1),
 ]
 # Layers of real networks, and what lies just off them: several blocks, both threads, each way to do conv_dx.
 LAYERS = [
@@ -134,6 +140,82 @@ def test_pixels_side_by_side_equal_torch(case, T, monkeypatch):
     x, w, g, settings, expected = arguments(case, layout=channels_last)
     for actual, wanted in zip(triple(x, w, g, settings), expected):
         assert_near(actual, wanted, 1e-12)
+
+
+def winograd_covers(case) -> bool:
+    n, c, _, size, kernel, stride, padding, dilation, groups = case
+    return len(size) == 2 and winograd.covers(Geometry(size, kernel, size, stride, padding, dilation, groups))
+
+
+COVERED = [case for case in ODD + LAYERS if winograd_covers(case)]
+
+
+@pytest.fixture
+def winograd_everywhere(monkeypatch):
+    """Whatever time it takes, and in blocks of few images."""
+    monkeypatch.setattr(winograd, "_time", lambda *_: -1)
+    monkeypatch.setattr(winograd, "TILES", 40)
+
+
+def test_winograd_is_tried_at_all_sizes():
+    assert len(COVERED) > 12
+    assert {(case[4][0] // case[5][0], case[5][0]) for case in COVERED} >= {(2, 1), (2, 2), (2, 3), (3, 1), (3, 2)}
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, channels_last, np.asfortranarray])
+@pytest.mark.parametrize("case", COVERED, ids=str)
+def test_winograd_equals_torch_in_float64(case, layout, winograd_everywhere):
+    x, w, g, settings, expected = arguments(case, layout=layout)
+    for actual, wanted in zip(triple(x, w, g, settings), expected):
+        assert_near(actual, wanted, 1e-12)
+
+
+@pytest.mark.parametrize("case", COVERED, ids=str)
+def test_winograd_equals_torch_in_float32(case, winograd_everywhere):
+    """And gives the same bits a second time."""
+    x, w, g, settings, expected = arguments(case, np.float32, channels_last)
+    for actual, again, wanted in zip(triple(x, w, g, settings), triple(x, w, g, settings), expected):
+        assert actual.dtype == np.float32
+        assert_near(actual, wanted, 1e-5)
+        assert actual.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("case", [case for case in COVERED if case[0]], ids=str)
+def test_winograd_is_what_ran(case, winograd_everywhere, monkeypatch):
+    """All three: at stride 1 conv_dx may be a convolution."""
+    ran = []
+    for name in ("conv", "conv_dx", "conv_dw"):
+        method = getattr(winograd.Winograd, name)
+        monkeypatch.setattr(winograd.Winograd, name, lambda *args, m=method, n=name: ran.append(n) or m(*args))
+    x, w, g, settings, _ = arguments(case)
+    triple(x, w, g, settings)
+    assert {"conv", "conv_dw"} <= set(ran)
+    assert "conv_dx" in ran or case[5] == (1, 1)
+
+
+def test_winograd_is_for_many_channels_on_the_host():
+    layer = Geometry((16, 16), (4, 4), (8, 8), (2, 2), (1, 1), (1, 1), 1)
+    x = np.zeros((64, 16, 16, 64), np.float32)
+    assert winograd.pays(x, layer, 64, 128)
+    assert not winograd.pays(x[..., :3], layer, 3, 64)
+    assert not winograd.pays(x[:1], layer, 64, 128)         # most of the time would go into the weights
+    assert not winograd.pays(x[:0], layer, 64, 128)
+    assert not winograd.pays(x.astype(np.float16), layer, 64, 128)
+    assert not winograd.pays(device(x), layer, 64, 128)
+    assert not winograd.pays(x, layer._replace(dilation=(2, 1)), 64, 128)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_winograd_keeps_what_is_not_finite_where_it_is_read(value, winograd_everywhere):
+    """Pixels of y that do not see it stay as they are."""
+    x, w, _, settings, _ = arguments((1, 2, 3, (12, 12), (4, 4), (2, 2), (1, 1), (1, 1), 1))
+    expected = conv(x, w, *settings)
+    x[0, 1, 5, 6] = value
+    y = conv(x, w, *settings)
+    seen = ~np.isfinite(y[0]).all(axis=0)
+    assert seen[2:4, 2:5].any() and seen.sum() == 4
+    assert np.array_equal(y[0][:, ~seen], expected[0][:, ~seen])
 
 
 @pytest.mark.parametrize("case", ODD, ids=str)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import triton
 import triton.language as tl
-from scratchgan.kernels.conv import Geometry
+
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu.launch import Argument, dot_precision
 
 PROCESSORS = 132  # multiprocessors of an H200: fewer programs leave some of them idle

@@ -43,8 +43,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.conv_epilogue import Epilogue
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu import conv_boxes, conv_few
 from scratchgan.kernels.gpu.axis import PROCESSORS, axes, products, side, whole, within
 from scratchgan.kernels.gpu.epilogue import Output, Problem, channels, finish, problem, static_case

@@ -47,7 +47,7 @@ import triton
 import triton.language as tl
 
 from scratchgan.kernels.blocks import contiguous
-from scratchgan.kernels.conv import Geometry
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu.axis import PROCESSORS, Axis, axes, fetched, key, products, side, whole, within
 from scratchgan.kernels.gpu.launch import (
     Case,

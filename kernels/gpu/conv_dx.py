@@ -49,8 +49,8 @@ import triton.language as tl
 
 from scratchgan.kernels.bias_act import ACTIVATIONS
 from scratchgan.kernels.blocks import contiguous
-from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.dispatch import NotCovered
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu.activation import activate
 from scratchgan.kernels.gpu.axis import PROCESSORS, axes, fetched, key, products, side, whole, within
 from scratchgan.kernels.gpu.launch import (

@@ -23,9 +23,9 @@ import triton.language as tl
 
 from scratchgan.kernels.bias_act import ACTIVATIONS
 from scratchgan.kernels.blocks import contiguous
-from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.conv_epilogue import Epilogue
 from scratchgan.kernels.dispatch import NotCovered
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu.activation import activate
 from scratchgan.kernels.gpu.launch import Case
 from scratchgan.kernels.gpu.memory import LARGEST, demand, demand_alike, empty
@@ -169,6 +169,7 @@ class Output:
 def static_case(dtype, N, C, K, size, taps, stride, padding, groups=1, precision="highest", **epilogue):
     """A call for the static report: x (N, size, size, C) and a kernel of taps x taps."""
     import numpy as np
+
     from scratchgan.kernels.dispatch import float32_matmul
     from scratchgan.kernels.gpu.conv import conv_fused_nhwc
 

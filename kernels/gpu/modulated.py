@@ -36,8 +36,8 @@ import triton
 import triton.language as tl
 
 from scratchgan.kernels.blocks import contiguous
-from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.dispatch import NotCovered
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu.activation import activate
 from scratchgan.kernels.gpu.axis import products
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_precision, launch

@@ -31,7 +31,7 @@ import triton
 import triton.language as tl
 
 from scratchgan.kernels.blocks import contiguous
-from scratchgan.kernels.conv import Geometry
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu.activation import derivative
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, dot_precision, launch
 from scratchgan.kernels.gpu.memory import demand, empty

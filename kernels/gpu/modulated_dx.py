@@ -27,8 +27,8 @@ History:
 from __future__ import annotations
 
 from scratchgan.kernels.blocks import contiguous
-from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.dispatch import NotCovered
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu.launch import Case
 from scratchgan.kernels.gpu.modulated import CONFIGURATIONS, Gather, gather, layer, one_group, work
 from scratchgan.kernels.gpu.prepack import crsk

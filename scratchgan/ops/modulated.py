@@ -11,7 +11,7 @@ from __future__ import annotations
 from scratchgan.autograd import Fused
 from scratchgan.backend import xp
 from scratchgan.kernels import modulated as kernel
-from scratchgan.kernels.conv import Geometry
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.modulated import EPSILON, NOTHING, Finish
 from scratchgan.ops.conv import conv, conv_dx
 from scratchgan.ops.elementwise import leaky_relu, rsqrt

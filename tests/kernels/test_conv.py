@@ -11,9 +11,10 @@ from scratchgan import functional as F
 from scratchgan.check import gradcheck, gradgradcheck
 from scratchgan.errors import UserError
 from scratchgan.kernels.bias_act import ACTIVATIONS
-from scratchgan.kernels.conv import Geometry, conv_nhwc
+from scratchgan.kernels.conv import conv_nhwc
 from scratchgan.kernels.conv_epilogue import Epilogue, conv_fused_nhwc
 from scratchgan.kernels.dispatch import float32_matmul, implementation
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu import conv as gpu
 from scratchgan.kernels.gpu import conv_boxes, launch
 from tests.kernels.harness import ON, check, draw, run

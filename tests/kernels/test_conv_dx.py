@@ -8,9 +8,10 @@ import torch
 
 from scratchgan.errors import UserError
 from scratchgan.kernels.bias_act import ACTIVATIONS
-from scratchgan.kernels.conv import Geometry, conv_dx_nhwc
+from scratchgan.kernels.conv import conv_dx_nhwc
 from scratchgan.kernels.conv_dx_epilogue import conv_dx_fused_nhwc
 from scratchgan.kernels.dispatch import implementation
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.gpu import conv_dx
 from tests.kernels.harness import ON, check, compare, draw, run
 

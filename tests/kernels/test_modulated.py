@@ -12,8 +12,8 @@ from scratchgan.autograd import grad
 from scratchgan.check import gradcheck, gradgradcheck
 from scratchgan.errors import UserError
 from scratchgan.kernels import modulated
-from scratchgan.kernels.conv import Geometry
 from scratchgan.kernels.dispatch import implementation
+from scratchgan.kernels.geometry import Geometry
 from scratchgan.kernels.modulated import (
     Finish,
     activation_sums,
