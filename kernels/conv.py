@@ -126,6 +126,8 @@ def conv_nhwc(x, w, geometry: Geometry):
 @kernel(file="conv_dx")
 def conv_dx_nhwc(g, w, geometry: Geometry):
     """`conv_dx` of g (N, P, Q, K) and w (K, C / groups, R, S): dx (N, H, W, C), contiguous."""
+    if geometry.kernel == geometry.size and geometry.padding == (0, 0) and geometry.groups == 1:
+        return _from_one_window(g, w, geometry)
     K, C, gathers = w.shape[0], w.shape[1], _gathers(geometry, w.shape)
     if gathers and geometry.stride == (1, 1) and geometry.groups == 1:
         return conv_nhwc.reference(g, w[:, :, ::-1, ::-1].swapaxes(0, 1), _windows_of_phases(geometry)[0])
@@ -135,6 +137,14 @@ def conv_dx_nhwc(g, w, geometry: Geometry):
         _over(g, w.shape, geometry, lambda part: fewer.conv_dx(g[part], U, dx[part]))
         return dx
     return (_gathered if gathers else _scattered)(g, w, geometry)
+
+
+def _from_one_window(g, w, geometry: Geometry):
+    """conv_dx with one window, which is all of x: one product."""
+    rows, matrix = _rows(g, 1)[0], _matrix(w, 1)[0]
+    dx = xp(g).empty((len(rows), matrix.shape[1]), dtype=g.dtype)
+    _over(g, w.shape, geometry, lambda part: _matmul(rows[part], matrix, dx[part]))
+    return dx.reshape(-1, *geometry.size, w.shape[1])
 
 
 def _gathered(g, w, geometry: Geometry):
@@ -251,7 +261,7 @@ def _rows(a, groups: int):
 def _matmul(a, b, out):
     """out = a b, where the host writes straight into a view."""
     if on_host(a):
-        xp(a).matmul(a, b, out=out)
+        (xp(a).multiply if a.shape[-1] == 1 else xp(a).matmul)(a, b, out=out)  # as in kernels.product
     else:
         out[...] = a @ b
 

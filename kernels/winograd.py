@@ -226,20 +226,20 @@ class Winograd:
             y[...] = target[:, :P, :Q]
 
 
-def _expand(a, M: Matrix, N: Matrix, out) -> None:
-    """Write M a N^T of a (lead, q, mid, r, tail), along q and r, to out (f, e, lead, mid, tail)."""
+def _expand(a, L: Matrix, R: Matrix, out) -> None:
+    """Write L a R^T of a (lead, q, mid, r, tail), along q and r, to out (f, e, lead, mid, tail)."""
     lead, _, mid, r, tail = a.shape
-    half = np.empty((len(M), lead, mid, r, tail), a.dtype)
-    _combine(M, a.swapaxes(0, 1), half)
-    _combine(N, half.transpose(3, 0, 1, 2, 4), out.swapaxes(0, 1))
+    half = np.empty((len(L), lead, mid, r, tail), a.dtype)
+    _combine(L, a.swapaxes(0, 1), half)
+    _combine(R, half.transpose(3, 0, 1, 2, 4), out.swapaxes(0, 1))
 
 
-def _contract(a, M: Matrix, N: Matrix, out) -> None:
-    """Write M^T a N of a (f, e, lead, mid, tail) to out (lead, q, mid, r, tail): the adjoint of `_expand`."""
+def _contract(a, L: Matrix, R: Matrix, out) -> None:
+    """Write L^T a R of a (f, e, lead, mid, tail) to out (lead, q, mid, r, tail): the adjoint of `_expand`."""
     _, e, lead, mid, tail = a.shape
     half = np.empty((out.shape[1], e, lead, mid, tail), a.dtype)
-    _combine(_transposed(M), a, half)
-    _combine(_transposed(N), half.swapaxes(0, 1), out.transpose(3, 1, 0, 2, 4))
+    _combine(_transposed(L), a, half)
+    _combine(_transposed(R), half.swapaxes(0, 1), out.transpose(3, 1, 0, 2, 4))
 
 
 def _combine(matrix: Matrix, terms: Sequence, targets: Sequence) -> None:

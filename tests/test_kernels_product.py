@@ -11,6 +11,9 @@ SHAPES = [
     ((37, 20), (20, 50)),
     ((50, 20), (20, 37)),
     ((1, 7), (7, 1)),
+    ((7, 1), (1, 5)),
+    ((4, 3, 1), (1, 5)),
+    ((2, 1, 6, 1), (3, 1, 4)),
     ((0, 4), (4, 3)),
     ((5, 0), (0, 3)),
     ((4, 6, 5), (4, 5, 3)),
@@ -39,5 +42,6 @@ def test_equals_the_plain_product(monkeypatch, a_shape, b_shape, dtype, transpos
 @pytest.mark.parametrize("mixed", [(np.int64, np.int64), (np.float32, np.float64), (bool, np.float64)])
 def test_other_types_are_numpy_s(monkeypatch, mixed):
     monkeypatch.setattr(kernel, "WORTH", 0)
-    a, b = (np.ones((3, 3), dtype) for dtype in mixed)
-    assert product(a, b).dtype == (a @ b).dtype
+    for a_shape, b_shape in (((3, 3), (3, 3)), ((3, 1), (1, 3))):
+        a, b = np.ones(a_shape, mixed[0]), np.ones(b_shape, mixed[1])
+        assert product(a, b).dtype == (a @ b).dtype
