@@ -206,7 +206,7 @@ def conv_dw_nhwc(x, g, geometry: Geometry):
     K, C = g.shape[3], x.shape[3]
     if winograd.pays(x, geometry, C, K):
         fewer, w_shape = winograd.Winograd(geometry), (K, C, *geometry.kernel)
-        return fewer.to_weights(_sum_of_parts(x, w_shape, geometry, lambda part: fewer.conv_dw(x[part], g[part])), C)
+        return fewer.to_weights(_sum_over(x, w_shape, geometry, lambda part: fewer.conv_dw(x[part], g[part])), C)
     T = pixels_at_once(x, geometry, C, K)
     if T > 1:
         wide = g.reshape(*g.shape[:2], g.shape[2] // T, T * g.shape[3])
@@ -217,23 +217,21 @@ def conv_dw_nhwc(x, g, geometry: Geometry):
 def _dw(x, g, geometry: Geometry):
     groups, w_shape = geometry.groups, (g.shape[3], x.shape[3] // geometry.groups, *geometry.kernel)
 
-    def of(part: slice):
-        return _sum(
-            _rows(g[images], groups).swapaxes(1, 2) @ columns
-            for images, columns in _columns(x, part, geometry)
-        )
+    def products(part: slice) -> Iterator:
+        for images, columns in _columns(x, part, geometry):
+            yield _rows(g[images], groups).swapaxes(1, 2) @ columns
 
-    dw = _sum_of_parts(x, w_shape, geometry, of)
+    dw = _sum_over(x, w_shape, geometry, products)
     dw = dw.reshape(w_shape[0], *geometry.kernel, w_shape[1])
     return contiguous(_from_nhwc(dw))
 
 
-def _sum_of_parts(x, w_shape: Ints, geometry: Geometry, of: Callable[[slice], Any]):
-    """The sum of `of` the parts of x's images that threads take. They end in any order, and are added in one."""
-    sums = {}
+def _sum_over(x, w_shape: Ints, geometry: Geometry, products: Callable[[slice], Iterator]):
+    """The sum of `products` of the parts of x's images that threads take."""
+    sums = {}  # by first image: threads end in any order, but their sums are added in one
 
     def work(part: slice) -> None:
-        sums[part.start] = of(part)
+        sums[part.start] = _sum(products(part))
 
     _over(x, w_shape, geometry, work)
     return _sum(sums[start] for start in sorted(sums))

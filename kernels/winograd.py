@@ -120,13 +120,11 @@ class Winograd:
         for images in self._blocks(g):
             self._write_dx(self._transformed_g(g[images]) @ U, dx[images])
 
-    def conv_dw(self, x, g):
-        """dU (f, K, a) of conv_dw(x, g): what `to_weights` takes."""
-        windows, total = self._rows_of_tiles(), None
+    def conv_dw(self, x, g) -> Iterator:
+        """dU (f, K, a) of conv_dw(x, g), whose sum `to_weights` takes, for some images after the other."""
+        windows = self._rows_of_tiles()
         for images in self._blocks(x):
-            M = self._transformed_g(g[images]).swapaxes(1, 2) @ self._transformed_x(windows.of(x[images]))
-            total = M if total is None else np.add(total, M, out=total)
-        return total
+            yield self._transformed_g(g[images]).swapaxes(1, 2) @ self._transformed_x(windows.of(x[images]))
 
     def from_weights(self, w):
         """U = G w (f, K, a) of w (K, C, R, S)."""
