@@ -35,6 +35,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from scratchgan import blas
 from scratchgan.backend import on_host, parallel, xp
 from scratchgan.kernels import winograd
 from scratchgan.kernels.blocks import contiguous
@@ -259,7 +260,7 @@ def _rows(a, groups: int):
 def _matmul(a, b, out):
     """out = a b, where the host writes straight into a view."""
     if on_host(a):
-        (xp(a).multiply if a.shape[-1] == 1 else xp(a).matmul)(a, b, out=out)  # as in kernels.product
+        blas.matmul(a, b, out=out)
     else:
         out[...] = a @ b
 

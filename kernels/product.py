@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scratchgan import blas
 from scratchgan.backend import on_gpu, on_host, parallel
 from scratchgan.kernels.conv import conv_nhwc
 from scratchgan.kernels.dispatch import must_be_capturable
@@ -19,7 +20,7 @@ UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own
 
 def product(a, b):
     """a @ b for arrays of at least two axes; the axes before the last two broadcast."""
-    if a.size * b.size < WORTH or a.shape[-1] == 1:  # the sizes' product is no less than the multiplications
+    if a.size * b.size < WORTH:  # no fewer than the multiplications
         return _alone(a, b)
     m, k, n = *a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -29,11 +30,11 @@ def product(a, b):
     out = np.empty((*batch, m, n), dtype=a.dtype)
     if batch:
         a, b = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
-        parallel(batch[0], lambda part: np.matmul(a[part], b[part], out=out[part]))
+        parallel(batch[0], lambda part: blas.matmul(a[part], b[part], out=out[part]))
     elif m >= n:
-        _by_units(m, lambda rows: np.matmul(a[rows], b, out=out[rows]))
+        _by_units(m, lambda rows: blas.matmul(a[rows], b, out=out[rows]))
     else:
-        _by_units(n, lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]))
+        _by_units(n, lambda columns: blas.matmul(a, b[:, columns], out=out[:, columns]))
     return out
 
 
@@ -53,9 +54,7 @@ def matmul(a, b):
         return _by_convolution(a[None], b)[0]
     if by_ours and (a.ndim, b.ndim) == (2, 3):      # the transposed product: rows of b's transposes are pixels
         return _by_convolution(b.transpose(0, 2, 1), a.T).transpose(0, 2, 1)
-    if a.shape[-1] == 1 and on_host(a) and on_host(b):
-        return a * b    # NumPy takes 3 to 15 times as long over a column times a row by @
-    return a @ b
+    return blas.matmul(a, b) if on_host(a) and on_host(b) else a @ b
 
 
 def _by_convolution(a, b):
