@@ -17,36 +17,30 @@ has one gradient per argument: conv itself (in g), its adjoint in x and its adjo
 and each one's two derivatives are the other two functions: three kernels give every order. conv_dx is what is
 called transposed convolution. With G groups, group a of y's channels sees group a of x's channels only.
 
-All three are matrix products with the columns  cols[(n, i), (r, c)] = x[n, c, s i + d r - p]  (im2col):
+All three are matrix products with the columns  cols[(n, i), (r, c)] = x[n, c, s i + d r - p]  (im2col, see
+`scratchgan.kernels.columns`):
 
     y = cols W,    dcols = g W^T and dx = dcols added up where they came from (col2im),    dw = g^T cols.
 
 Arrays have PyTorch's logical layout (N, C, *spatial). Their memory may be anything; channels-last is fastest,
-since a window's row is then one run of memory, and it is what conv and conv_dx return. On the host columns
-are made a few images at a time, so that no whole column matrix ever exists, and each thread takes a part of
-the batch; conv_dw adds the parts up in order, so the same input gives the same bits.
+since a window's row is then one run of memory, and it is what conv and conv_dx return. The same input gives the
+same bits: what threads do for parts of the batch conv_dw adds up in order.
 
-Where there are channels enough, `scratchgan.kernels.winograd` does the same with fewer multiplications.
+`scratchgan.kernels.transposed` has the ways of conv_dx. `scratchgan.kernels.tiles` widens narrow products where
+channels are few, `scratchgan.kernels.winograd` takes fewer multiplications where there are enough.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
-from scratchgan import blas
-from scratchgan.backend import on_host, parallel, xp
-from scratchgan.kernels import winograd
+from scratchgan.backend import xp
+from scratchgan.kernels import transposed, winograd
 from scratchgan.kernels.blocks import contiguous
+from scratchgan.kernels.columns import columns, multiply, over_images, pixel_rows, weight_matrix
 from scratchgan.kernels.dispatch import kernel
-from scratchgan.kernels.geometry import Geometry, ImageWindows, Ints
+from scratchgan.kernels.geometry import Geometry, Ints
 from scratchgan.kernels.tiles import narrowed, pixels_at_once, side_by_side, widened
-
-BLOCK_NUMBERS = 1 << 18  # numbers of columns at a time on the host: 1 MiB of float32, one core's L2 cache
-GATHERED = 8, 64  # at a stride conv_dx is gathered for so many channels of x at least, of g at most
-SHARED = 1 << 24  # products of numbers from which on threads pay: handing over costs 0.1 to 0.2 ms
-BLOCK_ROWS = 512  # but at least so many rows, since every block reads all of W (256: slower by up to a tenth)
 
 
 def conv(x, w, stride: Ints, padding: Ints, dilation: Ints, groups: int):
@@ -109,18 +103,18 @@ def conv_nhwc(x, w, geometry: Geometry):
     if winograd.pays(x, geometry, C, K):
         fewer = winograd.Winograd(geometry)
         U = fewer.from_weights(w)
-        _over(x, w.shape, geometry, lambda part: fewer.conv(x[part], U, y[part]))
+        over_images(x, w.shape, geometry, lambda part: fewer.conv(x[part], U, y[part]))
         return y
     T = pixels_at_once(x, geometry, C, K)
     if T > 1:
         w, geometry = widened(w, geometry, T), side_by_side(geometry, T)
-    matrix, wide = _matrix(w, geometry.groups).swapaxes(1, 2), y.reshape(y.shape[0], *geometry.out, w.shape[0])
+    matrix, wide = weight_matrix(w, geometry.groups).swapaxes(1, 2), y.reshape(y.shape[0], *geometry.out, w.shape[0])
 
     def work(part):
-        for images, columns in _columns(x, part, geometry):
-            _matmul(columns, matrix, _rows(wide[images], geometry.groups))
+        for images, windows in columns(x, part, geometry):
+            multiply(windows, matrix, pixel_rows(wide[images], geometry.groups))
 
-    _over(x, w.shape, geometry, work)
+    over_images(x, w.shape, geometry, work)
     return y
 
 
@@ -128,77 +122,18 @@ def conv_nhwc(x, w, geometry: Geometry):
 def conv_dx_nhwc(g, w, geometry: Geometry):
     """`conv_dx` of g (N, P, Q, K) and w (K, C / groups, R, S): dx (N, H, W, C), contiguous."""
     if geometry.kernel == geometry.size and geometry.padding == (0, 0) and geometry.groups == 1:
-        return _from_one_window(g, w, geometry)
-    K, C, gathers = w.shape[0], w.shape[1], _gathers(geometry, w.shape)
-    if gathers and geometry.stride == (1, 1) and geometry.groups == 1:
-        return conv_nhwc.reference(g, w[:, :, ::-1, ::-1].swapaxes(0, 1), _windows_of_phases(geometry)[0])
+        return transposed.from_one_window(g, w, geometry)
+    gathering_pays = transposed.gathering_pays(w.shape, geometry)
+    if gathering_pays and transposed.is_conv(geometry):
+        windows, _ = transposed.windows_of_phases(geometry)
+        return conv_nhwc.reference(g, w[:, :, ::-1, ::-1].swapaxes(0, 1), windows)
+    K, C = w.shape[:2]
     if winograd.pays(g, geometry, C, K):
         dx, fewer = xp(g).empty((g.shape[0], *geometry.size, C), dtype=g.dtype), winograd.Winograd(geometry)
         U = fewer.from_weights(w)
-        _over(g, w.shape, geometry, lambda part: fewer.conv_dx(g[part], U, dx[part]))
+        over_images(g, w.shape, geometry, lambda part: fewer.conv_dx(g[part], U, dx[part]))
         return dx
-    return (_gathered if gathers else _scattered)(g, w, geometry)
-
-
-def _from_one_window(g, w, geometry: Geometry):
-    """conv_dx with one window, which is all of x: one product."""
-    rows, matrix = _rows(g, 1)[0], _matrix(w, 1)[0]
-    dx = xp(g).empty((len(rows), matrix.shape[1]), dtype=g.dtype)
-    _over(g, w.shape, geometry, lambda part: _matmul(rows[part], matrix, dx[part]))
-    return dx.reshape(-1, *geometry.size, w.shape[1])
-
-
-def _gathered(g, w, geometry: Geometry):
-    """conv_dx with each position of x adding up what reaches it.
-
-    Position s u + a of the padded x, a < s, gets g[u - t] w[a + s t] for the taps t < T = R / s: every phase a
-    is a convolution over the same windows of g, and phases differ in w alone.
-    """
-    windows, first = _windows_of_phases(geometry)
-    rows, columns = _phases(geometry, first, windows.out)
-    matrices, channels, right = _phase_matrices(w, geometry), w.shape[1], geometry.stride[1]
-    dx = xp(g).empty((g.shape[0], *geometry.size, channels * geometry.groups), dtype=g.dtype)
-
-    def work(part):
-        for images, windowed in _columns(g, part, windows, rows_first=True):
-            out = dx[images]
-            for (i, here), matrix in zip(rows, matrices):
-                below = windowed[:, i]
-                phase = below.reshape(len(below), -1, below.shape[-1]) @ matrix
-                phase = phase.reshape(*below.shape[:-1], right, channels).transpose(2, 1, 3, 4, 0, 5)
-                for b, (j, there) in enumerate(columns):
-                    target = out[:, here, there]
-                    target[...] = phase[:, :, j, b].reshape(target.shape)
-
-    _over(g, w.shape, geometry, work)
-    return dx
-
-
-def _scattered(g, w, geometry: Geometry):
-    """conv_dx with each position of g adding to its window."""
-    geometry = _apart(geometry)
-    # With x folded by phase, position s i + d r is row i + d r // s of phase d r % s: the dcols of a chunk of
-    # taps that fall on different phases are added in one go, as runs of whole rows.
-    (rows, columns), (P, Q), groups = _chunks(geometry), geometry.out, geometry.groups
-    chunks = [(u, v, a, b, _matrix(w[:, :, r, s], groups)) for r, u, a in rows for s, v, b in columns]
-    channels = w.shape[1] * groups
-    fold = (P + rows[-1].shift, Q + columns[-1].shift, *geometry.stride)
-    axes = zip(fold, geometry.stride, geometry.size, geometry.padding)
-    covered = all(n * s >= h + p for n, s, h, p in axes)  # else the far border of x is read by no window
-    dx = (xp(g).empty if covered else xp(g).zeros)((g.shape[0], *geometry.size, channels), dtype=g.dtype)
-
-    def work(part):
-        for images in _blocks(part, dx, geometry):
-            grad = _rows(g[images], groups)
-            folded = xp(g).zeros((images.stop - images.start, *fold, channels), dtype=g.dtype)
-            for u, v, a, b, matrix in chunks:
-                target = folded[:, u:u + P, v:v + Q, a, b]
-                dcols = (grad @ matrix).reshape(groups, *target.shape[:-1], channels // groups)
-                target += dcols.transpose(1, 2, 3, 4, 5, 0, 6).reshape(target.shape)
-            _unfold(folded, dx[images], geometry)
-
-    _over(g, w.shape, geometry, work)
-    return dx
+    return (transposed.gathered if gathering_pays else transposed.scattered)(g, w, geometry)
 
 
 @kernel(file="conv_dw")
@@ -219,8 +154,8 @@ def _dw(x, g, geometry: Geometry):
     groups, w_shape = geometry.groups, (g.shape[3], x.shape[3] // geometry.groups, *geometry.kernel)
 
     def products(part: slice) -> Iterator:
-        for images, columns in _columns(x, part, geometry):
-            yield _rows(g[images], groups).swapaxes(1, 2) @ columns
+        for images, windows in columns(x, part, geometry):
+            yield pixel_rows(g[images], groups).swapaxes(1, 2) @ windows
 
     dw = _sum_over(x, w_shape, geometry, products)
     dw = dw.reshape(w_shape[0], *geometry.kernel, w_shape[1])
@@ -234,7 +169,7 @@ def _sum_over(x, w_shape: Ints, geometry: Geometry, products: Callable[[slice], 
     def work(part: slice) -> None:
         sums[part.start] = _sum(products(part))
 
-    _over(x, w_shape, geometry, work)
+    over_images(x, w_shape, geometry, work)
     return _sum(sums[start] for start in sorted(sums))
 
 
@@ -244,152 +179,3 @@ def _sum(arrays: Iterator):
     for array in arrays:
         total += array
     return total
-
-
-def _matrix(w, groups: int):
-    """w (K, C, R, S) as one matrix per group, (groups, K / groups, R S C)."""
-    return contiguous(_nhwc(w)).reshape(groups, w.shape[0] // groups, -1)
-
-
-def _rows(a, groups: int):
-    """(N, H, W, C) as one matrix per group, (groups, N H W, C / groups): a view where a is contiguous."""
-    n, height, width, channels = a.shape
-    return a.reshape(n * height * width, groups, channels // groups).swapaxes(0, 1)
-
-
-def _matmul(a, b, out):
-    """out = a b, where the host writes straight into a view."""
-    if on_host(a):
-        blas.matmul(a, b, out=out)
-    else:
-        out[...] = a @ b
-
-
-def _columns(x, part: slice, geometry: Geometry, rows_first: bool = False) -> Iterator[tuple[slice, Any]]:
-    """im2col of the images of `part`, a block at a time: which images, and x (N, H, W, C) of these as one
-    matrix per group, (groups, n P Q, R S C / groups), or (groups, P, n, Q, R S C / groups) with `rows_first`.
-    All blocks are written to the same memory, which stays in the cache and is given its zeros once."""
-    order = (5, 1, 0, 2, 3, 4, 6) if rows_first else (5, 0, 1, 2, 3, 4, 6)
-    copied = geometry.out != (1, 1) and geometry.kernel != (1, 1)    # else the columns may be x's own memory
-    (P, Q), (R, S), source, memory, columns = geometry.out, geometry.kernel, ImageWindows(geometry), None, None
-    for images in _blocks(part, x, geometry):
-        n, windows = images.stop - images.start, source.of(x[images]).transpose(order)
-        if copied:
-            if memory is None:
-                memory = xp(x).empty(windows.size, dtype=x.dtype)
-            if columns is None or columns.shape != windows.shape:
-                columns = memory[:windows.size].reshape(windows.shape)
-            columns[...] = windows
-        rows = (P, n, Q) if rows_first else (n * P * Q,)
-        yield images, (columns if copied else windows).reshape(windows.shape[0], *rows, R * S * windows.shape[-1])
-
-
-def _gathers(geometry: Geometry, w_shape: Ints) -> bool:
-    """Whether conv_dx is better gathered from g than scattered to x.
-
-    Copying windows of g is cheaper than adding up windows of x, and makes for longer products: for 64 to 32
-    channels, k4 s2, 0.75 of the time. But it takes a kernel of whole strides and multiplies a little beyond the
-    borders of x, which costs more from 128 channels on; and few channels of x make its matrices narrow.
-    """
-    axes = zip(geometry.kernel, geometry.stride, geometry.dilation)
-    if not all(r % s == 0 and (d == 1 or s == 1) for r, s, d in axes):
-        return False
-    windows, _ = _windows_of_phases(geometry)
-    (P, Q), height, width = geometry.out, geometry.size[0], windows.out[1]
-    more = height * width / max(1, P * Q * geometry.stride[0])
-    least, most = GATHERED
-    suited = geometry.stride == (1, 1) or (w_shape[1] >= least and w_shape[0] // geometry.groups <= most)
-    return more < 1.3 and suited and min(windows.padding) >= 0
-
-
-def _windows_of_phases(geometry: Geometry) -> tuple[Geometry, Ints]:
-    """The windows of g that `_gathered` multiplies, as those of a convolution at stride 1, and the u of the
-    first."""
-    axes = list(zip(geometry.size, geometry.padding, geometry.stride))
-    first = tuple(p // s for _, p, s in axes)
-    count = tuple((h - 1 + p) // s + 1 - u for (h, p, s), u in zip(axes, first))
-    taps = tuple(r // s for r, s in zip(geometry.kernel, geometry.stride))
-    padding = tuple(d * (t - 1) - u for d, t, u in zip(geometry.dilation, taps, first))
-    return geometry._replace(size=geometry.out, kernel=taps, out=count, stride=(1, 1), padding=padding), first
-
-
-def _phase_matrices(w, geometry: Geometry) -> list:
-    """For each vertical phase of x its weights (groups, T T K / groups, horizontal phases C / groups), the taps
-    in the order in which a window of g has them."""
-    K, C, groups, (down, right) = w.shape[0], w.shape[1], geometry.groups, geometry.stride
-    taps, across = (r // s for r, s in zip(w.shape[2:], geometry.stride))
-    by_tap = w.reshape(groups, K // groups, C, taps, down, across, right)[:, :, :, ::-1, :, ::-1]
-    matrices = contiguous(by_tap.transpose(4, 0, 3, 5, 1, 6, 2)).reshape(down, groups, -1, right * C)
-    return list(matrices)
-
-
-def _apart(geometry: Geometry) -> Geometry:
-    """The same sum with a stride as long as the kernel where there is but one window: its taps never meet."""
-    axes = zip(geometry.out, geometry.stride, geometry.kernel)
-    return geometry._replace(stride=tuple(max(s, r) if n == 1 else s for n, s, r in axes))
-
-
-class Chunk(NamedTuple):
-    """Taps of one axis that read different phases of x after the same shift."""
-
-    taps: slice
-    shift: int
-    phases: slice
-
-
-def _chunks(geometry: Geometry) -> list[list[Chunk]]:
-    """For each axis, the kernel's taps in chunks of a stride, or one by one where they are dilated."""
-    axes = []
-    for taps, stride, dilation in zip(geometry.kernel, geometry.stride, geometry.dilation):
-        step, chunks = (stride if dilation == 1 else 1), []
-        for first in range(0, taps, step):
-            length = min(step, taps - first)
-            shift, phase = divmod(dilation * first, stride)
-            chunks.append(Chunk(slice(first, first + length), shift, slice(phase, phase + length)))
-        axes.append(chunks)
-    return axes
-
-
-def _unfold(folded, dx, geometry: Geometry) -> None:
-    """Write folded (N, I, J, sh, sw, C), the padded dx by phase, to dx (N, H, W, C)."""
-    rows, columns = _phases(geometry, (0, 0), folded.shape[1:3])
-    for a, (i, here) in enumerate(rows):
-        for b, (j, there) in enumerate(columns):
-            dx[:, here, there] = folded[:, i, j, a, b]
-
-
-def _phases(geometry: Geometry, first: Ints, count: Ints) -> list[list[tuple[slice, slice]]]:
-    """For each axis and phase which of the positions u, `count` of them from `first` on, lie inside x, and
-    where."""
-    axes = zip(first, count, geometry.stride, geometry.padding, geometry.size)
-    return [[_phase(phase, *axis) for phase in range(axis[2])] for axis in axes]
-
-
-def _phase(phase: int, first: int, count: int, stride: int, padding: int, size: int) -> tuple[slice, slice]:
-    """Which of the positions u = first, first + 1, ... of a phase lie inside x, counted from `first`, and
-    where: at s u + phase - p."""
-    start = max(first, -((phase - padding) // stride))
-    stop = max(start, min(first + count, (size - 1 + padding - phase) // stride + 1))
-    begin = stride * start + phase - padding
-    return slice(start - first, stop - first), slice(begin, begin + stride * (stop - start), stride)
-
-
-def _over(a, w_shape: Ints, geometry: Geometry, work: Callable[[slice], None]) -> None:
-    """work(slice) for slices of a's first axis: on the host one per thread, if there is enough to do, else all of it
-    at once."""
-    n = a.shape[0]
-    if on_host(a) and n * math.prod(geometry.out) * math.prod(w_shape) >= SHARED:
-        parallel(n, work)
-    else:
-        work(slice(0, n))
-
-
-def _blocks(part: slice, x, geometry: Geometry) -> Iterator[slice]:
-    """Cut a slice of the batch into blocks of a few MiB of columns; a device takes all of it at once."""
-    block = x.shape[0]
-    if on_host(x):
-        columns = geometry.kernel[0] * geometry.kernel[1] * x.shape[3]
-        block = max(BLOCK_ROWS, BLOCK_NUMBERS // columns) // math.prod(geometry.out)
-    block = max(1, block)
-    for start in range(part.start, max(part.stop, part.start + 1), block):  # an empty batch is an empty block
-        yield slice(start, min(start + block, part.stop))

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ import numpy as np
 from scratchgan.backend import on_host
 from scratchgan.kernels.blocks import contiguous, over
 from scratchgan.kernels.geometry import Geometry, ImageWindows, Ints
-from scratchgan.kernels.tiles import pixel_time, pixels_at_once
+from scratchgan.kernels.tiles import fastest, pixel_time
 
 Matrix = tuple[Ints, ...]
 
@@ -77,16 +78,21 @@ FILTERS = {  # by T
 
 def pays(a, geometry: Geometry, C: int, K: int) -> bool:
     """Whether this is likely to be faster than plain sums, for C channels of x, K of y and the images of a."""
-    if not (on_host(a) and a.dtype in (np.float32, np.float64) and a.size and covers(geometry)):
-        return False
-    T = pixels_at_once(a, geometry, C, K)
-    return _time(geometry, len(a), C, K) < len(a) * math.prod(geometry.out) * pixel_time(geometry, C, K, T)
+    possible = on_host(a) and a.dtype.type in (np.float32, np.float64) and a.size and covers(geometry)
+    return bool(possible) and _faster(geometry, len(a), C, K)
 
 
 def covers(geometry: Geometry) -> bool:
     """Whether kernels are of two or three whole strides, in one group and not dilated."""
     whole = all(r in (2 * s, 3 * s) for r, s in zip(geometry.kernel, geometry.stride))
     return whole and geometry.groups == 1 and geometry.dilation == (1, 1)
+
+
+@lru_cache(maxsize=4096)
+def _faster(geometry: Geometry, n: int, C: int, K: int) -> bool:
+    """The same for n images, where it can be done."""
+    plain = n * math.prod(geometry.out) * pixel_time(geometry, C, K, fastest(geometry, C, K))
+    return _time(geometry, n, C, K) < plain
 
 
 def _time(geometry: Geometry, n: int, C: int, K: int) -> float:

@@ -142,7 +142,7 @@ ERRORS = [
     ),
     Error(
         "conv: adjoint in x shifted by the padding's sign",
-        "kernels/conv.py",
+        "kernels/transposed.py",
         "begin = stride * start + phase - padding",
         "begin = stride * start + phase",
         ("tests/test_kernels_conv.py",),
@@ -314,6 +314,8 @@ ERRORS = [
           "wide[t, ..., right * t:right * t + S] = w", "wide[t, ..., :S] = w", ("tests/test_kernels_conv.py",)),
     Error("conv: weights' gradient of the first pixel only", "kernels/tiles.py",
           "for t in range(T))", "for t in range(1))", ("tests/test_kernels_conv.py",)),
+    Error("conv: a phase without a last tap takes the first ones", "kernels/transposed.py",
+          "[..., below.shape[-1] - matrix.shape[1]:]", "[..., :matrix.shape[1]]", ("tests/test_kernels_conv.py",)),
     Error("conv: a sign in Winograd's transform of x", "kernels/winograd.py",
           "B_T=((1, 0, -1, 0), (0, 1, 1, 0)", "B_T=((1, 0, -1, 0), (0, 1, -1, 0)", ("tests/test_kernels_conv.py",)),
     Error("conv: Winograd's tiles do not add up where they overlap", "kernels/winograd.py",

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratchgan.kernels import conv as kernel
-from scratchgan.kernels import tiles, winograd
+from scratchgan.kernels import columns, tiles, transposed, winograd
 from scratchgan.kernels.conv import conv, conv_dw, conv_dx
 from scratchgan.kernels.geometry import Geometry
 from tests.double import DoubleArray, device
@@ -18,7 +17,11 @@ from tests.double import DoubleArray, device
 @pytest.fixture(autouse=True, params=["one thread", "threads"])
 def shared(request, monkeypatch):
     """Threads take part in everything or in nothing."""
-    monkeypatch.setattr(kernel, "SHARED", 0 if request.param == "threads" else math.inf)
+    monkeypatch.setattr(columns, "SHARED", 0 if request.param == "threads" else math.inf)
+
+
+def uncached(monkeypatch, module, name):
+    monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
 
 
 # N, C, K, spatial sizes, kernel, stride, padding, dilation, groups
@@ -73,6 +76,10 @@ LAYERS = [
     (9, 24, 24, (12, 12), (3, 3), (1, 1), (1, 1), (1, 1), 24),
     (9, 64, 32, (330,), (3,), (1,), (1,), (1,), 1),
     (9, 32, 64, (320,), (4,), (2,), (1,), (1,), 1),
+    (9, 24, 24, (24, 24), (5, 5), (2, 2), (0, 0), (1, 1), 1),
+    (5, 12, 12, (63, 64), (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    (3, 12, 20, (30, 31), (7, 5), (3, 2), (2, 1), (1, 1), 2),
+    (5, 8, 16, (13, 12), (2, 3), (3, 2), (0, 0), (1, 1), 1),
 ]
 
 
@@ -121,11 +128,12 @@ def test_equals_torch_in_float32(case):
         assert_near(actual, wanted, 1e-5)
 
 
-@pytest.mark.parametrize("widths", [(0, math.inf), (math.inf, 0)], ids=["gathered", "scattered"])
+@pytest.mark.parametrize("gathering_takes", [-1, math.inf], ids=["gathered", "scattered"])
 @pytest.mark.parametrize("case", [case for case in ODD + LAYERS if max(case[5]) > 1], ids=str)
-def test_both_ways_of_conv_dx_equal_torch(case, widths, monkeypatch):
+def test_both_ways_of_conv_dx_equal_torch(case, gathering_takes, monkeypatch):
     """At a stride, whatever the number of channels."""
-    monkeypatch.setattr(kernel, "GATHERED", widths)
+    monkeypatch.setattr(transposed, "_gathered_time", lambda *_: gathering_takes)
+    uncached(monkeypatch, transposed, "gathering_pays")
     x, w, g, settings, (_, expected, _) = arguments(case, layout=channels_last)
     assert_near(conv_dx(g, w, x.shape, *settings), expected, 1e-12)
     assert_near(conv_dx(device(g), device(w), x.shape, *settings).get(), expected, 1e-12)
@@ -137,6 +145,7 @@ def test_pixels_side_by_side_equal_torch(case, T, monkeypatch):
     """Wherever Q is a multiple of T, as multiplications are said to cost nothing."""
     monkeypatch.setattr(tiles, "COUNTS", (1, T))
     monkeypatch.setattr(tiles, "MULTIPLY", 0)
+    uncached(monkeypatch, tiles, "fastest")
     x, w, g, settings, expected = arguments(case, layout=channels_last)
     for actual, wanted in zip(triple(x, w, g, settings), expected):
         assert_near(actual, wanted, 1e-12)
@@ -154,6 +163,7 @@ COVERED = [case for case in ODD + LAYERS if winograd_covers(case)]
 def winograd_everywhere(monkeypatch):
     """Whatever time it takes, and in blocks of few images."""
     monkeypatch.setattr(winograd, "_time", lambda *_: -1)
+    uncached(monkeypatch, winograd, "_faster")
     monkeypatch.setattr(winograd, "TILES", 40)
 
 
