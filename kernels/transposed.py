@@ -1,4 +1,4 @@
-"""Transposed convolution without a kernel of its own: three ways to compute conv_dx, and which takes the least time.
+"""Transposed convolution of arrays: three ways to compute conv_dx, and which of them takes the least time.
 
     dx[n, c, j] = sum over k and all (i, r) with s i + d r - p = j of  g[n, k, i] w[k, c, r]
 
@@ -65,8 +65,8 @@ def _scattered_time(w_shape: Ints, geometry: Geometry) -> float:
     (K, C), (rows, across) = w_shape[:2], _chunks(geometry)
     chunks, taps, channels = len(rows) * len(across), math.prod(geometry.kernel), C * geometry.groups
     width = rows[0].taps.stop * across[0].taps.stop * C  # of the products, but for the last taps
-    multiply = C * K * MULTIPLY * max(1, NARROWEST / width)
-    pixel = taps * (multiply + channels * ADD) + chunks * (geometry.stride[0] * RUN + K * READ)
+    product = K * C * max(1, NARROWEST / max(1, width)) * MULTIPLY
+    pixel = taps * (product + channels * ADD) + chunks * (geometry.stride[0] * RUN + K * READ)
     return math.prod(geometry.out) * pixel + math.prod(geometry.size) * channels * WRITE
 
 

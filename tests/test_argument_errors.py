@@ -28,6 +28,11 @@ WRONG = [
     ),
     (lambda: F.conv2d(t(2, 3, 8, 8), t(4, 3, 3)), ValueError, "conv2d: weight has shape"),
     (
+        lambda: F.conv2d(t(2, 0, 8, 8), t(4, 0, 3, 3)),
+        ValueError,
+        r"conv2d: weight has shape \(4, 0, 3, 3\), expected at least 1 along each axis",
+    ),
+    (
         lambda: F.conv2d(t(2, 3, 8, 8), t(4, 3, 3, 3), t(3)),
         ValueError,
         r"conv2d: bias has shape \(3,\), expected \(4,\)",

@@ -177,6 +177,8 @@ def _conv_transpose(name, axes, x, w, b, stride, padding, output_padding, groups
 def _check(name, axes, x, w, b, groups, in_channels, out_channels) -> None:
     if w.ndim != axes + 2:
         raise ValueError(f"{name}: weight has shape {tuple(w.shape)}, expected {axes + 2} axes")
+    if 0 in w.shape:
+        raise ValueError(f"{name}: weight has shape {tuple(w.shape)}, expected at least 1 along each axis")
     if groups < 1 or w.shape[0] % groups:
         raise ValueError(
             f"{name}: groups {groups} does not divide the {w.shape[0]} channels of weight {tuple(w.shape)}"
