@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from scratchgan.kernels import product as kernel
 from scratchgan.kernels.product import product
 

@@ -9,12 +9,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from scratchgan.errors import UserError
 from scratchgan.metrics import Setting, get
-from scratchgan.metrics.birthday import (BirthdayParadox, batch_with_duplicate, duplicate_pairs,
-                                         duplicate_threshold, support_size)
+from scratchgan.metrics.birthday import BirthdayParadox, batch_with_duplicate, duplicate_pairs, duplicate_threshold, support_size
 from scratchgan.metrics.collected import canonical
 from scratchgan.metrics.kmeans import cells, inertia, kmeans
-from scratchgan.metrics.memorisation import (Memorisation, copy_rate, copy_threshold, equal_parts,
-                                             nearest_ratio)
+from scratchgan.metrics.memorisation import Memorisation, copy_rate, copy_threshold, equal_parts, nearest_ratio
 from scratchgan.metrics.three_sample import ThreeSample, copying_scores, mann_whitney_u, z_score
 
 DIMENSIONS = 8

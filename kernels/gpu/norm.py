@@ -42,8 +42,16 @@ import triton.language as tl
 from scratchgan.backend import xp
 from scratchgan.kernels.blocks import contiguous
 from scratchgan.kernels.gpu.digits import (
-    InOrder, at_number, for_planes, for_sums, kept_digits, load_beside, load_on_plane, tile, varies,
-)  # fmt: skip
+    InOrder,
+    at_number,
+    for_planes,
+    for_sums,
+    kept_digits,
+    load_beside,
+    load_on_plane,
+    tile,
+    varies,
+)
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, launch
 from scratchgan.kernels.gpu.memory import demand, empty
 from scratchgan.kernels.gpu.sums import SMALL, Plan, sums

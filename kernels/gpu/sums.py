@@ -30,8 +30,16 @@ import triton
 import triton.language as tl
 
 from scratchgan.kernels.gpu.digits import (
-    Digits, InOrder, at_number, chunks, for_sums, kept_digits, load_beside, reduced, tile,
-)  # fmt: skip
+    Digits,
+    InOrder,
+    at_number,
+    chunks,
+    for_sums,
+    kept_digits,
+    load_beside,
+    reduced,
+    tile,
+)
 from scratchgan.kernels.gpu.launch import Case, accumulator, configuration, launch
 from scratchgan.kernels.gpu.memory import FLOATS, demand, empty
 

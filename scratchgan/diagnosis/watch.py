@@ -28,7 +28,7 @@ class Watch:
         if _due(plan.log_every, step):
             scalars |= {**self.measures.after_step(), "steps_per_s": self._pace()}
         if _due(plan.eval_every, step):
-            from scratchgan.diagnosis import evaluation     # metrics are many files: only where asked for
+            from scratchgan.diagnosis import evaluation  # metrics are many files: only where asked for
             scalars |= evaluation.evaluate(self.run)
         return scalars
 

@@ -1,13 +1,24 @@
 """Layers with PyTorch's names, constructor arguments, initial distributions and `state_dict` keys."""
 from scratchgan.nn import init
-from scratchgan.nn.activation import (ELU, GELU, LeakyReLU, LogSigmoid, LogSoftmax, PReLU, ReLU, Sigmoid,
-                                      SiLU, Softmax, Softplus, Tanh)
+from scratchgan.nn.activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from scratchgan.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from scratchgan.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from scratchgan.nn.dropout import Dropout, Dropout2d
 from scratchgan.nn.linear import Embedding, Identity, Linear
-from scratchgan.nn.loss import (BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss,
-                                SmoothL1Loss)
+from scratchgan.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from scratchgan.nn.module import Module
 from scratchgan.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm1d, InstanceNorm2d, LayerNorm
 from scratchgan.nn.parameter import Parameter

@@ -8,9 +8,9 @@ import pytest
 from scratchgan import gans
 from scratchgan.backend import Streams, module_of, to_host
 from scratchgan.data import Spec
+from scratchgan.graph import StepGraphs
 from scratchgan.kernels import dispatch, product
 from scratchgan.precision import LossScale, half_dtype, half_products
-from scratchgan.graph import StepGraphs
 from tests.test_training_steps import CASES, run
 
 SMALL = {"size": 8, "batch_size": 4}
