@@ -6,7 +6,7 @@ With z = x - max x, the maximum and all sums over `axis`, one or several axes,
     log softmax    y = z - log sum e^z        dx = g - e^y sum g
     logsumexp      y = max x + log sum e^z
 
-No exponent is above 0. On the host every pass writes over what the one before it left in the result's memory, block
+No exponent is above 0. Where max x is infinite, softmax is NaN, as PyTorch's is. On the host every pass writes over what the one before it left in the result's memory, block
 by block along the first axis unless that is one of those summed over. With new arrays for what lies between, the same
 takes three times as long on two threads.
 """
@@ -28,20 +28,19 @@ def logsumexp(x, axis: Axes):
 
     def work(out, x):
         top = _finite_max(x, axis)
-        terms = x - top
-        xp(x).exp(terms, out=terms)
+        terms = xp(x).empty_like(x)
+        _exponentials(x, top, terms)
         with np.errstate(divide="ignore"):  # the log of no terms, or of terms e^-inf, is -inf
             out[...] = xp(x).log(terms.sum(axis=axis, keepdims=True)) + top
 
-    kept = tuple(1 if i in axis else n for i, n in enumerate(x.shape))
-    return _in_rows(work, xp(x).empty(kept, x.dtype), axis, x)
+    return _in_rows(work, xp(x).empty(_kept(x, axis), x.dtype), axis, x)
 
 
 def softmax(x, axis: Axes):
     """e^x / sum e^x."""
 
     def work(y, x):
-        _exponentials(x, _finite_max(x, axis), y)
+        _exponentials(x, _max(x, axis), y)
         y *= 1 / y.sum(axis=axis, keepdims=True)
 
     return _in_rows(work, xp(x).empty_like(x), axis, x)
@@ -63,10 +62,11 @@ def log_softmax(x, axis: Axes):
     """x - log sum e^x."""
 
     def work(y, x):
-        top = _finite_max(x, axis)
+        top = _max(x, axis)
         _exponentials(x, top, y)
         logs = xp(x).log(y.sum(axis=axis, keepdims=True))
-        xp(x).subtract(x, top, out=y)
+        with np.errstate(invalid="ignore"):
+            xp(x).subtract(x, top, out=y)
         y -= logs
 
     return _in_rows(work, xp(x).empty_like(x), axis, x)
@@ -85,15 +85,25 @@ def log_softmax_dx(g, y, axis: Axes):
 
 def _exponentials(x, top, out) -> None:
     """e^(x - top)."""
-    xp(x).subtract(x, top, out=out)
+    with np.errstate(invalid="ignore"):  # of infinite numbers and an infinite top
+        xp(x).subtract(x, top, out=out)
     xp(x).exp(out, out=out)
 
 
+def _max(x, axis: Axes):
+    """The largest elements along `axis`, 0 of none."""
+    if math.prod(x.shape[i] for i in axis):
+        return x.max(axis=axis, keepdims=True)
+    return xp(x).zeros(_kept(x, axis), x.dtype)
+
+
+def _kept(x, axis: Axes) -> tuple[int, ...]:
+    return tuple(1 if i in axis else n for i, n in enumerate(x.shape))
+
+
 def _finite_max(x, axis: Axes):
-    """The largest elements along `axis`, 0 in place of infinite ones, which can't be taken out, and of none."""
-    if not math.prod(x.shape[i] for i in axis):
-        return 0.0
-    top = x.max(axis=axis, keepdims=True)
+    """The same with 0 in place of infinite ones, which can't be taken out of a sum's logarithm."""
+    top = _max(x, axis)
     return xp(x).where(xp(x).isfinite(top), top, 0)
 
 

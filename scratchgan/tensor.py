@@ -210,7 +210,11 @@ def _with_shapes(forward: Callable) -> Callable:
 def _explained(error: Exception, op: Op, values: list) -> Exception:
     """The same kind of error, with the op's name and the arguments' shapes in front."""
     shown = ", ".join(f"{tuple(v.shape)} {v.dtype}" if hasattr(v, "shape") else repr(v) for v in values)
-    return type(error)(f"{op.name}({shown}): {error}")
+    text = f"{op.name}({shown}): {error}"
+    try:
+        return type(error)(text)
+    except TypeError:       # some of NumPy's are not made from a text
+        return TypeError(text)
 
 
 def rewrapped(node: Node) -> list:

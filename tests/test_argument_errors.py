@@ -16,6 +16,19 @@ def integers(*shape, value=0):
 
 
 WRONG = [
+    (lambda: F.matmul(t(2, 3), t(4, 3)), ValueError, r"matmul: shapes \(2, 3\) and \(4, 3\) do not fit: 3 .* 4 rows"),
+    (lambda: F.matmul(t(3), t(4)), ValueError, r"matmul: shapes \(3,\) and \(4,\) do not fit"),
+    (lambda: F.matmul(t(2, 3), t(3, 4, dtype=np.float64)), TypeError, "matmul: found float32 and float64"),
+    (lambda: F.linear(t(2, 3), t(4, 2)), ValueError, r"linear: weight has shape \(4, 2\), .* input \(2, 3\)"),
+    (lambda: F.linear(t(2, 3), t(4, 3), t(3)), ValueError, r"linear: bias has shape \(3,\), expected \(4,\)"),
+    (lambda: F.linear(t(2, 3), t(4, 3), t(4, dtype=np.float64)), TypeError, "linear: found .* and float64"),
+    (lambda: F.max(t(2, 3), (0, 1)), TypeError, r"max: dim is \(0, 1\), expected an int; amax takes several"),
+    (lambda: F.reshape(t(2, 3), (-2,)), ValueError, r"reshape.*: shape is \(-2,\), expected sizes"),
+    (lambda: F.index_select(t(2, 3), 1, integers(1, value=-1)), IndexError, "index_select: index has -1, expected 0 to 2"),
+    (lambda: F.gather(t(2, 3), 0, integers(1, 1, value=2)), IndexError, "gather: index has 2, expected 0 to 1"),
+    (lambda: F.pad(t(2, 3), (-2, -2)), ValueError, r"pad: pad \(-2, -2\) takes more away than input \(2, 3\) has"),
+    (lambda: F.avg_pool2d(t(2, 3, 0, 8), 2, padding=1), ValueError, r"avg_pool2d: input has shape .* at least one pixel"),
+    (lambda: sg.tensor([True]).sign(), TypeError, r"sign\(\(1,\) bool\)"),
     (
         lambda: F.conv2d(t(2, 3, 8, 8), t(4, 2, 3, 3)),
         ValueError,

@@ -27,14 +27,26 @@ def matmul(input, other):
             "matmul: expected at least one axis each, "
             f"found shapes {tuple(input.shape)} and {tuple(other.shape)}"
         )
+    if input.shape[-1] != other.shape[-min(2, other.ndim)]:
+        raise ValueError(
+            f"matmul: shapes {tuple(input.shape)} and {tuple(other.shape)} do not fit: "
+            f"{input.shape[-1]} columns times {other.shape[-min(2, other.ndim)]} rows"
+        )
     if input.ndim == 1:
         return squeeze(matmul(unsqueeze(input, 0), other), -2 if other.ndim > 1 else 0)
     if other.ndim == 1:
         return squeeze(matmul(input, unsqueeze(other, 1)), -1)
     input, other = factors(input, other)
+    _check_dtypes("matmul", input, other)
     if input.ndim > 2 and other.ndim == 2:  # one large product, not a batch of small ones
         return reshape(ops.matmul(_rows(input), other), shape=(*input.shape[:-1], other.shape[1]))
     return ops.matmul(input, other)
+
+
+def _check_dtypes(name: str, *tensors) -> None:
+    """Products of different dtypes are most often a mistake, and slow; PyTorch refuses them, too."""
+    if any(t.dtype != tensors[0].dtype for t in tensors):
+        raise TypeError(f"{name}: found {' and '.join(str(t.dtype) for t in tensors)}, expected one dtype")
 
 
 def _rows(x):
@@ -43,9 +55,17 @@ def _rows(x):
 
 
 def linear(input, weight, bias=None):
-    """input weight^T + bias over the last axis; weight (m, k) or (k,), bias (m,), () or none."""
-    if bias is not None and weight.ndim == 2 and bias.ndim == 1:
+    """input weight^T + bias over the last axis; weight (m, k) or (k,), bias (m,), (1,), () or none."""
+    if weight.ndim not in (1, 2) or input.ndim == 0 or input.shape[-1] != weight.shape[-1]:
+        raise ValueError(
+            f"linear: weight has shape {tuple(weight.shape)}, expected (m, k) or (k,), "
+            f"k being the last size of the input {tuple(input.shape)}"
+        )
+    if bias is not None and bias.ndim == 1 and bias.shape[0] not in (1, weight.shape[0]):
+        raise ValueError(f"linear: bias has shape {tuple(bias.shape)}, expected ({weight.shape[0]},)")
+    if bias is not None and weight.ndim == 2 and bias.shape == weight.shape[:1]:
         input, weight, bias = factors(input, weight, bias)
+        _check_dtypes("linear", input, weight, bias)
         product = ops.affine(input if input.ndim == 2 else _rows(input), weight, bias)
         return product if input.ndim == 2 else reshape(product, shape=(*input.shape[:-1], weight.shape[0]))
     product = matmul(input, swap(weight) if weight.ndim == 2 else weight)

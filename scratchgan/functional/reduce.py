@@ -114,10 +114,12 @@ def argmin(input, dim: int | None = None, keepdim: bool = False):
     return ops.argmin(input, axis=None if dim is None else dims.one(dim, input.ndim), keepdims=keepdim)
 
 
-def _extreme(input, dim, keepdim: bool, whole, place, pairwise):
+def _extreme(name: str, input, dim, keepdim: bool, whole, place, pairwise):
     """The three forms of max and min: over everything, of two tensors, and along one axis with the places."""
     if dim is None:
         return whole(input)
+    if isinstance(dim, (tuple, list)):
+        raise TypeError(f"{name}: dim is {dim!r}, expected an int; a{name} takes several")
     if not hasattr(dim, "__index__") or hasattr(dim, "dtype"):
         return pairwise(input, dim)
     at = place(input, dim, keepdim=True)
@@ -129,14 +131,14 @@ def max(input, dim=None, keepdim: bool = False):
     """max(x): the largest element. max(x, y): element-wise. max(x, dim): (values, places), the gradient to
     the first of a tie.
     """
-    return _extreme(input, dim, keepdim, amax, argmax, maximum)
+    return _extreme("max", input, dim, keepdim, amax, argmax, maximum)
 
 
 def min(input, dim=None, keepdim: bool = False):
     """min(x): the smallest element. min(x, y): element-wise. min(x, dim): (values, places), the gradient to
     the first of a tie.
     """
-    return _extreme(input, dim, keepdim, amin, argmin, minimum)
+    return _extreme("min", input, dim, keepdim, amin, argmin, minimum)
 
 
 def logsumexp(input, dim: Dim, keepdim: bool = False):

@@ -118,6 +118,8 @@ def _pooling(name, x, kernel_size, stride, padding, dilation, ceil_mode) -> Wind
     kernel_size = per_axis(name, "kernel_size", kernel_size, 2)
     stride = kernel_size if stride is None or stride == [] else per_axis(name, "stride", stride, 2)
     padding, dilation = per_axis(name, "padding", padding, 2), per_axis(name, "dilation", dilation, 2)
+    if 0 in x.shape[2:]:
+        raise ValueError(f"{name}: input has shape {tuple(x.shape)}, expected at least one pixel")
     if any(2 * p > k for p, k in zip(padding, kernel_size)):
         raise ValueError(f"{name}: padding {padding} is more than half of kernel_size {kernel_size}")
     size = []

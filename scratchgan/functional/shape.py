@@ -8,7 +8,7 @@ from operator import index as integer
 
 import numpy as np
 
-from scratchgan.backend import xp
+from scratchgan.backend import on_host, xp
 from scratchgan.functional.dims import one, some, spread
 from scratchgan.ops import shape as ops
 from scratchgan.ops.shape import clone, contiguous
@@ -236,18 +236,24 @@ def _axes_of(index) -> int:
     return index.ndim if hasattr(index, "dtype") and index.dtype.kind == "b" else 1
 
 
-def _indices(index, name: str):
+def _indices(index, name: str, size: int):
+    """An array of indices; those of the host are looked at, a device would have to be waited for."""
     index = index._array if isinstance(index, Tensor) else index
     if getattr(index, "dtype", None) is None or index.dtype.kind not in "iu":
         raise TypeError(
             f"{name}: index has dtype {getattr(index, 'dtype', type(index).__name__)}, expected integers"
         )
+    if on_host(index) and index.size:
+        least, most = index.min(), index.max()
+        if least < 0 or most >= size:
+            raise IndexError(f"{name}: index has {least if least < 0 else most}, expected 0 to {size - 1}")
     return index
 
 
 def gather(input, dim: int, index):
     """out[i, j, k] = input[i, index[i, j, k], k] for dim = 1, and likewise along other axes."""
-    index, axis = _indices(index, "gather"), one(dim, input.ndim)
+    axis = one(dim, input.ndim)
+    index = _indices(index, "gather", input.shape[axis] if input.ndim else 1)
     if index.ndim != input.ndim:
         raise ValueError(
             f"gather: index has shape {tuple(index.shape)}, expected as many axes as {tuple(input.shape)}"
@@ -256,6 +262,8 @@ def gather(input, dim: int, index):
         raise ValueError(
             f"gather: index has shape {tuple(index.shape)}, beyond the input's {tuple(input.shape)}"
         )
+    if not input.ndim:
+        return input
     places = [
         xp(index).arange(n).reshape([-1 if d == i else 1 for d in range(index.ndim)])
         for i, n in enumerate(index.shape)
@@ -266,10 +274,11 @@ def gather(input, dim: int, index):
 
 def index_select(input, dim: int, index):
     """The slices `index` along an axis."""
-    index = _indices(index, "index_select")
+    axis = one(dim, input.ndim)
+    index = _indices(index, "index_select", input.shape[axis] if input.ndim else 1)
     if index.ndim > 1:
         raise ValueError(f"index_select: index has shape {tuple(index.shape)}, expected one axis")
-    return _along(input, dim, index.reshape(-1))
+    return _along(input, axis, index.reshape(-1)) if input.ndim else input
 
 
 # Padding
@@ -293,6 +302,8 @@ def pad(input, pad: Sequence[int], mode: str = "constant", value: float | None =
         )
     widths = [(0, 0)] * (input.ndim - len(pad) // 2) + [pad[i : i + 2] for i in range(len(pad) - 2, -1, -2)]
     if min(pad, default=0) < 0:
+        if any(n + min(a, 0) + min(b, 0) < 0 for (a, b), n in zip(widths, input.shape)):
+            raise ValueError(f"pad: pad {pad} takes more away than input {tuple(input.shape)} has")
         input = ops.getitem(
             input, index=tuple([slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(widths, input.shape)])
         )

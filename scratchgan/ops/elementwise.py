@@ -366,7 +366,9 @@ def prelu(x, slope):
 @Op
 @in_blocks
 def step(x, *, low):
-    """1 where x > 0, low elsewhere, for low <= 1: the derivative of a leaky ReLU, flat itself."""
+    """1 where x > 0, low elsewhere, for low <= 1: the derivative of a leaky ReLU. It has none itself: nothing is
+    computed for a slope of 0.
+    """
     positive = (x > 0).astype(x.dtype)
     return _max(positive, low) if low else positive
 
@@ -406,7 +408,6 @@ prelu.vjp(
     x=times(lambda x, slope: slope + (1 - slope) * step(x, low=0)),
     slope=times(lambda x: minimum(x, 0)),
 )
-step.vjp(x=lambda g: g * 0)
 elu.vjp(x=times(_elu_slope))
 silu.vjp(x=times(_silu_slope))
 

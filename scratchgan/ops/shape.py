@@ -16,6 +16,8 @@ from scratchgan.tensor import Op, Variadic
 
 @Op
 def reshape(x, *, shape):
+    if shape and min(shape) < -1:
+        raise ValueError(f"shape is {shape}, expected sizes, one of which may be -1")
     return x.reshape(shape)
 
 

@@ -42,6 +42,7 @@ CASES = [
     Case("linear", (Input((2, 3, 4)), Input((4,)))),
     Case("linear", (Input((2, 3, 4)), Input((4,)), Input(()))),
     Case("linear", (Input((0, 4)), Input((5, 4)), Input((5,)))),
+    Case("linear", (Input((3, 4)), Input((5, 4)), Input((1,)))),
     Case("linear", (Input((3, 4), layout="transposed"), Input((5, 4), layout="strided"), Input((5,)))),
     _einsum("ij,jk->ik", (3, 4), (4, 5)),
     _einsum("ij,jk", (3, 4), (4, 5)),

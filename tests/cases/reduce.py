@@ -125,6 +125,15 @@ CASES = [
     *[
         Case(
             op,
+            (Input(()),),
+            call=lambda F, x, op=op: getattr(F, op)(x, 0)[0],
+            torch=lambda x, op=op: getattr(torch, op)(x, 0)[0],
+        )
+        for op in ("max", "min")
+    ],
+    *[
+        Case(
+            op,
             (Input((3, 4, 5), "distinct"),),
             call=lambda F, x, op=op: getattr(F, op)(x, 1)[1],
             torch=lambda x, op=op: getattr(torch, op)(x, 1)[1],
@@ -142,6 +151,18 @@ CASES = [
     *_dims("logsumexp", {"dim": 1}, {"dim": 1, "keepdim": True}, shape=(3, 1)),
     *_dims("logsumexp", {"dim": 1}, shape=(0, 3)),
     *_dims("logsumexp", {"dim": 0}, shape=(0, 3), order=0),
+    *[Case(op, (Input(()),), {"dim": 0}) for op in ("logsumexp", "softmax", "log_softmax")],
+    *[
+        Case(
+            op,
+            (Input((5, 4), grad=False),),
+            call=lambda F, x, op=op, value=value: getattr(F, op)(F.where(x > 0.5, value, x), 1),
+            torch=lambda x, op=op, value=value: getattr(torch, op)(torch.where(x > 0.5, value, x), 1),
+            note=f"with {value}",
+        )
+        for op in ("logsumexp", "softmax", "log_softmax")
+        for value in (INF, -INF)
+    ],
     *[
         Case(
             op,
