@@ -21,9 +21,9 @@ from scratchgan.recording import state
 from scratchgan.tensor import Leaf, Op, Tensor, cast
 
 METHODS = """
-abs add all amax amin any argmax argmin broadcast_to chunk clamp clone contiguous cos div eq exp flatten
+abs add all amax amin any argmax argmin broadcast_to chunk clamp clone contiguous cos div eq erf exp flatten
 gather ge gt index_select isfinite isnan le log log1p log_softmax logsumexp lt matmul max maximum mean min
-minimum mul narrow ne neg norm pow relu rsqrt sigmoid sign sin softmax split sqrt squeeze std sub sum t
+minimum mul narrow ne neg norm pow relu remainder rsqrt sigmoid sign sin softmax split sqrt squeeze std sub sum t
 tanh transpose unbind unflatten unsqueeze var
 """.split()
 SPREADING = "expand flip permute".split()  # x.permute(0, 2, 1) and x.permute((0, 2, 1)) alike
@@ -61,6 +61,8 @@ for name, op in {
     "truediv": ops.div,
     "pow": functional.pow,
     "matmul": functional.matmul,
+    "floordiv": ops.floor_quotient,
+    "mod": ops.remainder,
     "and": ops.bitwise_and,
     "or": ops.bitwise_or,
 }.items():
@@ -72,7 +74,6 @@ _attach("__neg__")(lambda self: ops.neg(self))
 _attach("__abs__")(lambda self: ops.absolute(self))
 _attach("__invert__")(lambda self: ops.bitwise_not(self))
 _attach("__pos__")(lambda self: self)
-_attach("__floordiv__")(lambda self, other: functional.div(self, other, rounding_mode="floor"))
 _attach("__hash__")(object.__hash__)
 
 
@@ -120,6 +121,29 @@ Tensor.mT = property(lambda self: functional.transpose(self, -1, -2), doc="The l
 @_attach("view_as")
 def _view_as(self, other: Tensor) -> Tensor:
     return functional.reshape(self, other.shape)
+
+
+@_attach("expand_as")
+def _expand_as(self, other: Tensor) -> Tensor:
+    return functional.broadcast_to(self, other.shape)
+
+
+@_attach("where")
+def _where(self, condition, other) -> Tensor:
+    """The tensor where the condition holds, `other` elsewhere."""
+    return functional.where(condition, self, other)
+
+
+@_attach("masked_fill")
+def _masked_fill(self, mask, value) -> Tensor:
+    """`value` where the mask holds, the tensor elsewhere."""
+    return functional.where(mask, value, self).to(self.dtype)
+
+
+_attach("square")(lambda self: functional.pow(self, 2))
+_attach("reciprocal")(lambda self: 1 / self)
+_attach("type_as")(lambda self, other: self.to(other.dtype))
+_attach("__contains__")(lambda self, value: bool((self == value).any()))
 
 
 # What a tensor says of itself

@@ -85,6 +85,7 @@ LAYERS = [
     ("ZeroPad2d", (1,), {}, IMAGE),
     ("ZeroPad2d", ((1, 0, 2, -1),), {}, IMAGE),
     ("ReflectionPad2d", ((1, 2, 0, 3),), {}, IMAGE),
+    ("ReplicationPad2d", ((1, 2, 0, 3),), {}, IMAGE),
     ("Dropout", (0.0,), {}, ROWS),
     ("Dropout2d", (0.0,), {}, IMAGE),
 ]
@@ -534,6 +535,50 @@ def test_sequential():
         nn.Sequential(F.relu)
     with pytest.raises(ValueError, match="the name '2' is taken"):
         net[1:].append(nn.ReLU())
+
+
+LISTS = {
+    "insert": lambda m, members: members.insert(1, m.Tanh()),
+    "delete": lambda m, members: members.__delitem__(-2),
+    "delete many": lambda m, members: members.__delitem__(slice(0, 2)),
+    "add": lambda m, members: members + m.Sequential(m.Linear(1, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "ModuleList"])
+@pytest.mark.parametrize("change", LISTS)
+def test_changes_of_lists_leave_pytorchs_names(kind, change):
+    def changed(library):
+        members = [library.Linear(2, 3), library.ReLU(), library.Linear(3, 1)]
+        members = library.Sequential(*members) if kind == "Sequential" else library.ModuleList(members)
+        result = LISTS[change](library, members)
+        return result if change == "add" else members
+
+    def described(members):
+        return [(name, type(m).__name__) for name, m in members.named_children()], list(members.state_dict())
+
+    assert described(changed(nn)) == described(changed(torch.nn))
+
+
+def test_a_list_that_refuses_a_member_is_as_before():
+    members = nn.ModuleList([nn.ReLU()])
+    with pytest.raises(TypeError, match="expected a Module, found int"):
+        members.insert(0, 3)
+    with pytest.raises(IndexError, match="index 1 is out of range"):
+        del members[1]
+    assert len(members) == 1
+
+
+def test_members_by_dotted_names():
+    net = nn.Sequential(nn.Sequential(nn.Linear(2, 3)), nn.ReLU())
+    assert net.get_submodule("") is net and net.get_submodule("0.0") is net[0][0]
+    assert net.get_parameter("0.0.bias") is net[0][0].bias
+    with pytest.raises(AttributeError, match="ReLU has no module '0'"):
+        net.get_submodule("1.0")
+    with pytest.raises(AttributeError, match="Sequential has no parameter 'weight'"):
+        net.get_parameter("0.weight")
+    kept = nn.ModuleDict({"a": net})
+    assert kept.pop("a") is net and len(kept) == 0
 
 
 def test_lists_and_dicts():

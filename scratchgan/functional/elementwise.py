@@ -31,6 +31,7 @@ from scratchgan.ops.elementwise import (
     ne,
     neg,
     relu,
+    remainder,
     rsqrt,
     sigmoid,
     sign,
@@ -73,6 +74,7 @@ __all__ = [
     "pow",
     "prelu",
     "relu",
+    "remainder",
     "rsqrt",
     "sigmoid",
     "sign",
@@ -97,14 +99,14 @@ def sub(input, other, *, alpha: float = 1):
 
 
 def div(input, other, *, rounding_mode: str | None = None):
-    """input / other; `rounding_mode` "floor" or "trunc" rounds the quotient down or towards 0, and leaves no
-    gradient.
+    """input / other; `rounding_mode` "floor" or "trunc" rounds the quotient down or towards 0: then the gradient is
+    0, and integers give integers.
     """
     if rounding_mode is None:
         return ops.div(input, other)
     if rounding_mode not in ("floor", "trunc"):
         raise ValueError(f"div: rounding_mode is {rounding_mode!r}, expected None, 'floor' or 'trunc'")
-    return (ops.floor if rounding_mode == "floor" else ops.trunc)(ops.div(input, other))
+    return (ops.floor_quotient if rounding_mode == "floor" else ops.trunc_quotient)(input, other)
 
 
 def pow(input, exponent):

@@ -22,6 +22,8 @@ def matmul(input, other):
     """The product of two matrices, a vector counting as a row on the left and as a column on the right; axes
     before broadcast.
     """
+    if not hasattr(input, "ndim") or not hasattr(other, "ndim"):
+        raise TypeError(f"matmul: expected two tensors, found {type(input).__name__} and {type(other).__name__}")
     if input.ndim == 0 or other.ndim == 0:
         raise ValueError(
             "matmul: expected at least one axis each, "

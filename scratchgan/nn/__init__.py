@@ -23,7 +23,15 @@ from scratchgan.nn.module import Module
 from scratchgan.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm1d, InstanceNorm2d, LayerNorm
 from scratchgan.nn.parameter import Parameter
 from scratchgan.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from scratchgan.nn.resample import PixelShuffle, PixelUnshuffle, ReflectionPad2d, Unfold, Upsample, ZeroPad2d
+from scratchgan.nn.resample import (
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad2d,
+    ReplicationPad2d,
+    Unfold,
+    Upsample,
+    ZeroPad2d,
+)
 from scratchgan.nn.shape import Flatten, Unflatten
 from scratchgan.nn.spectral_norm import spectral_norm
 
@@ -34,5 +42,5 @@ __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",
     "Module", "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
     "Parameter", "AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d", "PixelShuffle", "PixelUnshuffle",
-    "ReflectionPad2d", "Unfold", "Upsample", "ZeroPad2d", "Flatten", "Unflatten", "spectral_norm",
+    "ReflectionPad2d", "ReplicationPad2d", "Unfold", "Upsample", "ZeroPad2d", "Flatten", "Unflatten", "spectral_norm",
 ]

@@ -19,10 +19,7 @@ class _Numbered(Module):
 
     def append(self, member):
         """Add at the end; returns self."""
-        if not isinstance(member, self.member):
-            found = type(member).__name__
-            raise TypeError(f"{type(self).__name__}: expected a {self.member.__name__}, found {found}")
-        name = str(len(self))
+        member, name = self._checked(member), str(len(self))
         if name in self._kinds:             # a slice of a Sequential keeps the names that its members had
             raise ValueError(f"{type(self).__name__}: the name {name!r} is taken: make a new one")
         setattr(self, name, member)
@@ -32,6 +29,23 @@ class _Numbered(Module):
         for member in members:
             self.append(member)
         return self
+
+    def insert(self, i: int, member):
+        """Add before number i; those behind it get new names. Returns self."""
+        members = list(self)
+        members.insert(as_index(i), self._checked(member))
+        return self._renumbered(members)
+
+    def _renumbered(self, members: list):
+        for name in self._names():
+            delattr(self, name)
+        return self.extend(members)
+
+    def _checked(self, member):
+        if not isinstance(member, self.member):
+            found = type(member).__name__
+            raise TypeError(f"{type(self).__name__}: expected a {self.member.__name__}, found {found}")
+        return member
 
     def _names(self) -> list[str]:
         return list(self._kinds)
@@ -56,6 +70,14 @@ class _Numbered(Module):
     def __setitem__(self, i: int, member) -> None:
         setattr(self, self._name(i), member)
 
+    def __delitem__(self, i: int | slice) -> None:
+        members = list(self)
+        del members[i if isinstance(i, slice) else self._names().index(self._name(i))]
+        self._renumbered(members)
+
+    def __add__(self, others: Iterable):
+        return type(self)().extend([*self, *others])
+
 
 class ModuleList(_Numbered):
     """A list of modules, called one by one by their owner."""
@@ -65,9 +87,9 @@ class ParameterList(_Numbered):
     """A list of parameters; tensors become parameters."""
     member = Parameter
 
-    def append(self, member):
+    def _checked(self, member):
         plain = isinstance(member, Tensor) and not isinstance(member, Parameter)
-        return super().append(Parameter(member) if plain else member)
+        return super()._checked(Parameter(member) if plain else member)
 
 
 class Sequential(_Numbered):
@@ -111,6 +133,12 @@ class ModuleDict(Module):
 
     def __delitem__(self, name: str) -> None:
         delattr(self, name)
+
+    def pop(self, name: str) -> Module:
+        """The module of this name, which the dict has no longer."""
+        module = self[name]
+        del self[name]
+        return module
 
     def __contains__(self, name: str) -> bool:
         return name in self._kinds

@@ -80,6 +80,8 @@ class Module:
                             f"found {type(module).__name__}")
         self._register(name, MODULE, module)
 
+    register_module = add_module
+
     def _register(self, name: str, kind: str, value) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise KeyError(f"{type(self).__name__}: a {kind}'s name is a string without dots, not {name!r}")
@@ -143,6 +145,23 @@ class Module:
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
         """(dotted name, buffer), each once."""
         return self._named((BUFFER, TRANSIENT), prefix, recurse)
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted name, "features.0.conv"; "" is this one."""
+        module = self
+        for name in target.split(".") if target else ():
+            module = module._member(name, MODULE)
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a dotted name."""
+        path, _, name = target.rpartition(".")
+        return self.get_submodule(path)._member(name, PARAMETER)
+
+    def _member(self, name: str, kind: str):
+        if self._kinds.get(name) != kind:
+            raise AttributeError(f"{type(self).__name__} has no {kind} {name!r}")
+        return getattr(self, name)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))

@@ -79,3 +79,8 @@ class ZeroPad2d(_Pad2d):
 class ReflectionPad2d(_Pad2d):
     """A border that mirrors the image, the edge itself not repeated."""
     mode = "reflect"
+
+
+class ReplicationPad2d(_Pad2d):
+    """A border that repeats the image's edge."""
+    mode = "replicate"

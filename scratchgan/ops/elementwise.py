@@ -117,16 +117,28 @@ power.vjp(a=_power_a, b=_power_b)
 # Rounding and signs: flat wherever they have a derivative
 
 
-@Op
-def floor(x):
-    """The largest integer <= x."""
-    return xp(x).floor(x)
+@Broadcasting
+def floor_quotient(a, b):
+    """a / b rounded down; of integers an integer."""
+    a, b = alike(a, b)
+    return a // b
 
 
-@Op
-def trunc(x):
-    """x without its fraction."""
-    return xp(x).trunc(x)
+@Broadcasting
+def trunc_quotient(a, b):
+    """a / b without its fraction; of integers an integer."""
+    a, b = alike(a, b)
+    down = a // b
+    if down.dtype.kind == "f":
+        return xp(down).trunc(a / b)
+    return down + ((down < 0) & (down * b != a))
+
+
+@Broadcasting
+def remainder(a, b):
+    """a - b floor(a / b), which has b's sign."""
+    a, b = alike(a, b)
+    return a % b
 
 
 @Op
@@ -136,8 +148,10 @@ def sign(x):
     return xp(x).sign(x)
 
 
-for flat in (floor, trunc, sign):
-    flat.vjp(x=lambda g: g * 0)
+sign.vjp(x=lambda g: g * 0)
+for flat in (floor_quotient, trunc_quotient):
+    flat.vjp(a=lambda g: g * 0, b=lambda g: g * 0)
+remainder.vjp(a=lambda g: g, b=lambda g, a, b: -g * floor_quotient(a, b))
 
 
 # Exponentials, roots, circles
@@ -480,6 +494,7 @@ def _horner(coefficients: tuple[float, ...], x):
 @in_blocks
 def erf(x):
     """The error function 2/sqrt(pi) int_0^x e^(-t^2) dt, within 1e-15; within 5e-7 in float32."""
+    x = floating(x)
     m = xp(x)
     if x.dtype == np.float32:
         with np.errstate(over="ignore"):  # far out the polynomial is infinite, and erf 1

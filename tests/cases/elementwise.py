@@ -51,6 +51,7 @@ OPERATORS = {
     "mul": operator.mul,
     "div": operator.truediv,
     "pow": operator.pow,
+    "remainder": operator.mod,
 }
 
 
@@ -103,6 +104,11 @@ CASES = [
     *_binary("mul"),
     *_binary("div", "normal", "nonzero"),
     *_binary("div", "normal", "nonzero", {"rounding_mode": "floor"}, {"rounding_mode": "trunc"})[-2:],
+    *[
+        Case("remainder", (Input((3, n)), Input((m, 4), "nonzero")), differences=False, note="with jumps")
+        for n, m in ((4, 3), (1, 1))
+    ],
+    *_with_number("remainder", 2.5, sides=1),
     *[case for op in ("add", "sub", "mul") for case in _with_number(op, 2.5)],
     *_with_number("div", 2.5, "nonzero"),
     *_with_number("mul", 2, ("int", 5)),
