@@ -20,6 +20,7 @@ from scratchgan.errors import UserError
 from scratchgan.kernels import updates
 from scratchgan.nn.module import Module, as_array, overwrite, zero_grad
 from scratchgan.ops import passes
+from scratchgan.recording import enable_grad
 from scratchgan.tape import fed, only_eager, settled
 from scratchgan.tensor import Tensor
 
@@ -102,8 +103,15 @@ class Optimizer:
         for group in self.param_groups:
             zero_grad(group["params"], set_to_none)
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient; none where float16's are not all finite (`precision.py`)."""
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient; none where float16's are not all finite (`precision.py`).
+        A closure computes gradients before that, and its loss is handed back.
+        """
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+            self.step()
+            return loss
         groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
         scale, gradients = precision.state.scale, [p.grad._array for _, params in groups for p in params]
         found = scale.follow(gradients) if scale is not None and gradients else None

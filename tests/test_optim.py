@@ -9,6 +9,7 @@ import torch
 
 from scratchgan import backend, nn, optim
 from scratchgan.errors import UserError
+from scratchgan.recording import no_grad
 from scratchgan.tensor import Tensor
 from tests import double
 
@@ -217,6 +218,20 @@ def test_stepping_between_forward_and_backward_raises():
     optim.SGD([p], lr=0.1).step()
     with pytest.raises(RuntimeError, match="changed in place"):
         y.backward()
+
+
+def test_a_closure_computes_the_gradients():
+    p = nn.Parameter(np.array([3.0]))
+    optimiser = optim.SGD([p], lr=0.25)
+
+    def loss():
+        optimiser.zero_grad()
+        value = (p * p).sum()
+        value.backward()
+        return value
+
+    with no_grad():
+        assert optimiser.step(loss).item() == 9 and p.item() == 1.5
 
 
 def test_zero_grad():
