@@ -62,6 +62,7 @@ ELEMENTWISE = [
     *(_two(op, ACTIVATIONS, ACTIVATIONS) for op in ("add", "sub", "mul", "maximum", "minimum")),
     _two("div", ACTIVATIONS, ACTIVATIONS, domain="positive"),
     _two("pow", ACTIVATIONS, ACTIVATIONS, domain="positive"),
+    _two("remainder", ACTIVATIONS, ACTIVATIONS, domain="positive"),
     _two("add", ACTIVATIONS, (1, 128, 1, 1)),
     _two("mul", ACTIVATIONS, (1, 128, 1, 1)),
     Case("where", (Input(ACTIVATIONS, "bool", grad=False), Input(ACTIVATIONS), Input(ACTIVATIONS))),

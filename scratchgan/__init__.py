@@ -27,7 +27,9 @@ _ON_DEMAND = {"check", "data", "gans", "nn", "optim"}
 
 
 def __getattr__(name: str):
-    """Import the larger parts when they are first asked for."""
+    """Import the larger parts when they are first asked for; `__version__` is that of the installed package."""
     if name in _ON_DEMAND:
         return import_module(f"scratchgan.{name}")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("scratchgan")
     raise AttributeError(f"module 'scratchgan' has no attribute {name!r}")

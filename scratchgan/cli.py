@@ -96,9 +96,20 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
+class _Version(argparse.Action):
+    """argparse's own "version" wants the text beforehand: looking it up takes longer than the rest of --help."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> NoReturn:
+        import scratchgan
+        print(f"scratchgan {scratchgan.__version__}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="scratchgan", description="Generative adversarial networks from scratch.",
                      allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS,
+                        help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_list(commands)
     _add(commands, "info", "versions, device, threads, BLAS and GPU", "Show what scratchgan runs on.")

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+import scratchgan
 from scratchgan import checkpoint, data, gans, precision, report, settings, snapshots, storage
 from scratchgan.backend import Streams, module_of, use_streams
 from scratchgan.errors import UserError
@@ -76,6 +77,8 @@ class Plan:
             value = getattr(self if hasattr(self, name) else self.config, name)
             if value is not None and not least <= value <= MAX_COUNT:
                 raise UserError(f"{name}={value}: expected an integer from {least} to {MAX_COUNT}")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed}: expected an integer of at least 0")
         if self.config.lr <= 0:
             raise UserError(f"lr={self.config.lr}: expected a number above 0")
         if not 0 <= self.held_out < 1:
@@ -102,8 +105,7 @@ class Plan:
 
 def versions() -> dict[str, str]:
     """Versions of what the bits of a run depend on."""
-    from importlib.metadata import version
-    return {"python": platform.python_version(), "numpy": np.__version__, "scratchgan": version("scratchgan")}
+    return {"python": platform.python_version(), "numpy": np.__version__, "scratchgan": scratchgan.__version__}
 
 
 def read_plan(folder: Path) -> Plan:

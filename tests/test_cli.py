@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import scratchgan
 from scratchgan import checkpoint, cli, gradients, report, settings
 from scratchgan.check import gradcheck
 from scratchgan.errors import UserError
@@ -61,6 +63,14 @@ def steps(folder: Path) -> list[int]:
 
 
 # What the commands do
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("--version")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"scratchgan {scratchgan.__version__}\n"
+    assert scratchgan.__version__ == version("scratchgan")
 
 
 def test_help_names_the_commands_and_answers_without_the_library():
@@ -288,7 +298,7 @@ MISTAKES = [
     (["train", "gan", "--data", "ring", "--eval-every", "5", "--eval-metrics", "mods"], "did you mean modes?"),
     (["train", "dcgan", "--data", "digits", "--size", "30"], "30"),
     (["train", "dcgan", "--data", "ring"], "data of shape (2,), expected square images"),
-    (["train", "gan", "--data", "ring", "--seed", "-1"], "seed"),
+    (["train", "gan", "--data", "ring", "--seed", "-1"], "error: seed=-1: expected an integer of at least 0\n"),
     (
         ["train", "gan", "--data", "ring", "--device", "tpu"],
         "device 'tpu' is unknown: expected 'cpu' or 'cuda'",

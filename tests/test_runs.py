@@ -191,7 +191,7 @@ def test_an_empty_folder_is_used(tmp_path):
         ({"sample_every": 0}, "sample_every=0"),
         ({"epochs": -1}, "epochs=-1"),
         ({"checkpoint_every": -1}, "checkpoint_every=-1"),
-        ({"seed": -1}, "seed"),
+        ({"seed": -1}, "^seed=-1: expected an integer of at least 0$"),
         ({"batch_size": 100_001}, "batch_size=100001"),
         ({"data": "rign"}, "did you mean ring"),
         ({"size": 32}, "size=32"),
