@@ -1,7 +1,8 @@
 """Every op of the test table on arrays as large as a network meets, forward and backward, against PyTorch.
 
-Both sides get the same float32 arrays in the same memory layout, and a cotangent of ones' size that was made
-beforehand. Before an op is timed its values and gradients are compared. Backward goes to every input that has
+Both sides get the same float32 arrays in the same memory layout, and a cotangent that was made beforehand: the
+same numbers, for each side in the layout in which its own y lies, as the op after it in a network would hand it
+down. Before an op is timed its values and gradients are compared. Backward goes to every input that has
 a gradient.
 """
 
@@ -336,15 +337,16 @@ def pair(case: Case) -> Pair:
     arrays = make_inputs(case, np.float32)
     wants = [i.differentiable for i in case.inputs]
     in_torch = torch_function(case)
-    ours = [scratchgan.tensor(a, requires_grad=w) for a, w in zip(arrays, wants)]
+    ours = [scratchgan.as_tensor(a).requires_grad_(w) for a, w in zip(arrays, wants)]
     theirs = [torch.from_numpy(a).requires_grad_(w) for a, w in zip(arrays, wants)]
     if not any(wants):
         return Pair(
             name_of(case), lambda: [case.run(F, *ours)], lambda: [in_torch(*theirs)], case.op not in RANDOM
         )
-    y = _first(case.run(F, *ours))
-    cotangent = np.random.default_rng(1).uniform(0.5, 1.5, y.shape).astype(np.float32)
-    ours_g, torch_g = scratchgan.tensor(cotangent), torch.from_numpy(cotangent)
+    y, torch_y = (_first(result).detach().numpy() for result in (case.run(F, *ours), in_torch(*theirs)))
+    cotangent = np.random.default_rng(1).uniform(0.5, 1.5, y.shape)
+    ours_g = scratchgan.as_tensor(in_layout_of(y, cotangent))
+    torch_g = torch.from_numpy(in_layout_of(torch_y, cotangent))
     ours_x, torch_x = ([x for x, w in zip(xs, wants) if w] for xs in (ours, theirs))
 
     def run_ours():
@@ -354,6 +356,13 @@ def pair(case: Case) -> Pair:
         return torch.autograd.grad(_first(in_torch(*theirs)), torch_x, torch_g)
 
     return Pair(name_of(case), run_ours, run_torch, case.op not in RANDOM)
+
+
+def in_layout_of(array: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """A copy of the numbers with the dtype of `array` and its order of axes in memory."""
+    copy = np.empty_like(array)
+    copy[...] = numbers
+    return copy
 
 
 def _first(result):

@@ -33,6 +33,13 @@ def test_every_op_of_the_table_has_a_workload():
     assert ops.missing() == []
 
 
+def test_a_cotangent_lies_in_memory_as_the_result_does():
+    y = np.zeros((2, 4, 5, 3), np.float32).transpose(0, 3, 1, 2)
+    numbers = np.arange(120.0).reshape(y.shape)
+    g = ops.in_layout_of(y, numbers)
+    assert g.strides == y.strides and g.dtype == np.float32 and (g == numbers).all()
+
+
 def test_every_workload_has_a_name_of_its_own():
     for names in (
         [ops.name_of(case) for case in ops.WORKLOADS],
