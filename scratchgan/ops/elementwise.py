@@ -118,6 +118,7 @@ power.vjp(a=_power_a, b=_power_b)
 
 
 @Broadcasting
+@in_blocks
 def floor_quotient(a, b):
     """a / b rounded down; of integers an integer."""
     a, b = alike(a, b)
@@ -125,6 +126,7 @@ def floor_quotient(a, b):
 
 
 @Broadcasting
+@in_blocks
 def trunc_quotient(a, b):
     """a / b without its fraction; of integers an integer."""
     a, b = alike(a, b)
@@ -135,6 +137,7 @@ def trunc_quotient(a, b):
 
 
 @Broadcasting
+@in_blocks
 def remainder(a, b):
     """a - b floor(a / b), which has b's sign."""
     a, b = alike(a, b)
