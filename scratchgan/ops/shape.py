@@ -113,6 +113,8 @@ stack.vjp(lambda g, i, shapes, axis: getitem(g, index=(*[slice(None)] * axis, i)
 @Op
 def getitem(x, *, index):
     """x[index] by NumPy's rules, `index` a tuple."""
+    if _is_rows(index) and on_host(x) and x.flags.c_contiguous:
+        return x.take(index[0], axis=0)  # a third of the time for rows of 64 numbers
     return x[index]
 
 
@@ -151,26 +153,36 @@ def _rows_added(x: np.ndarray, index: tuple, shape: tuple[int, ...]) -> np.ndarr
 
 
 def _add_rounds(out: np.ndarray, place: np.ndarray, rows: np.ndarray) -> bool:
-    """out[place[i]] += rows[i] for an `out` of zeros, in rounds, each with at most one row for a place; False
-    where there would be too many rounds.
+    """out[place[i]] += rows[i] for an `out` of zeros; False where more than OFTEN rows have one place.
+
+    In rounds: the n-th takes the n-th row of each place that has so many. With the places that have most in
+    front, the sums that a round adds to lie beside one another, as its rows do.
     """
-    order = _sorted(place, len(out))
-    place = place[order]
-    first = np.flatnonzero(np.diff(place, prepend=-1))
-    times = np.diff(first, append=place.size)
+    times = np.bincount(place, minlength=len(out))
     if times.max(initial=0) > OFTEN:
         return False
-    nth = np.arange(place.size) - np.repeat(first, times)
-    first, *others = np.split(_sorted(nth, OFTEN), np.cumsum(np.bincount(nth))[:-1])
-    out[place[first]] = rows[order[first]]
+    most_first = _sorted(OFTEN - times, OFTEN)
+    rank = np.empty_like(most_first)
+    rank[most_first] = np.arange(len(out))
+    by_place = _sorted(rank[place], len(out))
+    times = times[most_first]
+    nth = np.arange(place.size) - np.repeat(np.cumsum(times) - times, times)
+    rows = rows.take(by_place[_sorted(nth, OFTEN)], axis=0)
+    first, *others = np.split(rows, np.cumsum(np.bincount(nth))[:-1])
     for one in others:
-        out[place[one]] += rows[order[one]]
+        first[: len(one)] += one
+    out[most_first[: len(first)]] = first
     return True
 
 
 def _sorted(numbers: np.ndarray, limit: int) -> np.ndarray:
     """The order that sorts numbers below `limit`; NumPy is ten times as fast with 16 bits."""
     return numbers.astype(np.min_scalar_type(limit)).argsort(kind="stable")
+
+
+def _is_rows(index: tuple) -> bool:
+    """Whether the index is one array of integers, along the first axis."""
+    return len(index) == 1 and getattr(index[0], "ndim", 0) > 0 and index[0].dtype.kind in "iu"
 
 
 def _may_repeat(index: tuple) -> bool:
