@@ -7,11 +7,15 @@ size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import product, takewhile
 
 from scratchgan.backend import on_host, parallel, xp
 
 BLOCK = 1 << 18  # numbers per block: with fewer, threads wait for one another after every pass
+SHORT = 4  # indices along an axis up to which each may be copied by itself
+SMALL = 1 << 13  # numbers below which looking for the better loop takes longer than the worse one
 RUNS = 1 << 20  # numbers from which on threads help to copy runs of memory; transposed ones: more than a block
 
 
@@ -45,17 +49,37 @@ def fill(target, source) -> None:
     """target[...] = source, for a source of target's shape, by all threads where that is large."""
 
     def work(_, rows: slice) -> None:
-        target[rows] = source[rows]
+        _assign(target[rows], source[rows])
 
     if large(target) and (target.size > RUNS or _innermost(target) != _innermost(source)):
         over(target, work)
     else:
+        _assign(target, source)
+
+
+def _assign(target, source) -> None:
+    """target[...] = source.
+
+    NumPy's inner loop runs along the target's innermost axis. Where that and perhaps the next ones are short,
+    and not the source's, their indices are copied one by one: fewer and longer loops.
+    """
+    order = _from_within(target) if on_host(target) else []
+    short = list(takewhile(lambda axis: target.shape[axis] <= SHORT, order))
+    times = math.prod(target.shape[axis] for axis in short)
+    if len(short) == len(order) or target.shape[order[len(short)]] <= times or _innermost(source) == order[0]:
         target[...] = source
+        return
+    for at in product(*(range(n) if axis in short else [slice(None)] for axis, n in enumerate(target.shape))):
+        target[at] = source[at]
+
+
+def _from_within(a) -> list[int]:
+    """The axes, the one along which numbers are nearest to one another first."""
+    return sorted(range(a.ndim), key=lambda i: (a.shape[i] == 1, abs(a.strides[i])))
 
 
 def _innermost(a) -> int:
-    """The axis along which a's numbers are nearest to one another."""
-    return min(range(a.ndim), key=lambda i: (a.shape[i] == 1, abs(a.strides[i])))
+    return _from_within(a)[0]
 
 
 def contiguous(a):
@@ -65,7 +89,7 @@ def contiguous(a):
 
 def copy(a, order: str):
     """a.copy(order=order)."""
-    if not large(a):
+    if not on_host(a) or a.size < SMALL:
         return a.copy(order=order)
     new = xp(a).empty_like(a, order=order)
     fill(new, a)

@@ -9,6 +9,7 @@ import pytest
 
 from scratchgan import backend
 from scratchgan.kernels import bias_act, blocks, norm, upfirdn2d
+from scratchgan.kernels.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from scratchgan.ops import shape
 from tests.cases import CASES, Case
 from tests.test_ops import assert_equal, derivatives
@@ -23,6 +24,8 @@ BLOCKWISE = {
     "log_softmax",
     "logsumexp",
     "max_pool2d",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "softmax",
     "unfold",
     "upfirdn2d",
@@ -180,17 +183,34 @@ if child:
 def runs_of_memory(request, monkeypatch):
     """Arrays of a thousand numbers are large; copies of runs of memory are shared among threads or not."""
     monkeypatch.setattr(blocks, "BLOCK", 1 << 10)
+    monkeypatch.setattr(blocks, "SMALL", 0)
     monkeypatch.setattr(blocks, "RUNS", 1 if request.param == "threads" else 1 << 20)
 
 
 @pytest.mark.parametrize("order", ["C", "K"])
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
-@pytest.mark.parametrize("size", [(), (3,), (70, 15, 20), (70, 1, 20)])
+@pytest.mark.parametrize("size", [(), (3,), (0, 3), (70, 15, 20), (70, 1, 20), (3, 70, 20), (20, 2, 70, 3), (3, 2)])
 def test_copies_are_numpys(size, layout, order, runs_of_memory):
     a = layout(np.random.default_rng(0).random(size))
     b = blocks.copy(a, order)
     assert b.strides == a.copy(order=order).strides and not np.shares_memory(a, b)
     np.testing.assert_array_equal(b, a)
+
+
+@pytest.mark.parametrize("r", [2, 3])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1)])
+@pytest.mark.parametrize("size", [(3, 2, 5, 7), (4, 16, 3, 2), (2, 3, 8, 8), (0, 2, 3, 3)])
+def test_shuffled_pixels_keep_the_memory_order(size, order, r, runs_of_memory):
+    n, c, h, w = size
+    channels_first = np.random.default_rng(0).random((n, c * r * r, h, w))
+    x = np.ascontiguousarray(channels_first.transpose(order)).transpose(np.argsort(order))
+    y = pixel_shuffle(x, r)
+    for i, j in np.ndindex(r, r):
+        np.testing.assert_array_equal(y[:, :, i::r, j::r], x[:, i * r + j :: r * r])
+    assert y.transpose(order).flags.c_contiguous
+    back = pixel_unshuffle(y, r)
+    np.testing.assert_array_equal(back, x)
+    assert back.strides == x.strides
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -14,7 +14,7 @@ from scratchgan.kernels import windows as kernel
 from scratchgan.kernels.windows import Windows
 from scratchgan.ops import reduce
 from scratchgan.ops import resample as ops
-from scratchgan.ops.shape import permute, reshape
+from scratchgan.ops.shape import reshape
 from scratchgan.tensor import Tensor
 
 __all__ = [
@@ -328,28 +328,22 @@ def _antialiased_weights(
 
 def pixel_shuffle(input, upscale_factor: int):
     """(..., C r^2, H, W) to (..., C, H r, W r): channel c r^2 + i r + j is pixel (i, j) of a block."""
-    r, (*lead, channels, h, w) = upscale_factor, _image("pixel_shuffle", input, upscale_factor)
+    r, (*_, channels, _, _) = upscale_factor, _image("pixel_shuffle", input, upscale_factor)
     if channels % (r * r):
         raise ValueError(
             f"pixel_shuffle: {channels} channels of {tuple(input.shape)} are not divisible by {r} squared"
         )
-    n = len(lead)
-    y = reshape(input, shape=(*lead, channels // (r * r), r, r, h, w))
-    y = permute(y, axes=(*range(n + 1), n + 3, n + 1, n + 4, n + 2))
-    return reshape(y, shape=(*lead, channels // (r * r), h * r, w * r))
+    return ops.pixel_shuffle(input, r=r)
 
 
 def pixel_unshuffle(input, downscale_factor: int):
     """(..., C, H r, W r) to (..., C r^2, H, W): the inverse of `pixel_shuffle`."""
-    r, (*lead, channels, h, w) = downscale_factor, _image("pixel_unshuffle", input, downscale_factor)
+    r, (*_, h, w) = downscale_factor, _image("pixel_unshuffle", input, downscale_factor)
     if h % r or w % r:
         raise ValueError(
             f"pixel_unshuffle: input {tuple(input.shape)} is not divisible by {r} in height and width"
         )
-    n = len(lead)
-    y = reshape(input, shape=(*lead, channels, h // r, r, w // r, r))
-    y = permute(y, axes=(*range(n + 1), n + 2, n + 4, n + 1, n + 3))
-    return reshape(y, shape=(*lead, channels * r * r, h // r, w // r))
+    return ops.pixel_unshuffle(input, r=r)
 
 
 def _image(name: str, x, factor: int) -> tuple[int, ...]:

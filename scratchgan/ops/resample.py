@@ -1,13 +1,14 @@
 """Pooling, resampling and windows: linear maps and their adjoints, which are each other's VJPs.
 
 `upfirdn2d` and `along` are closed under themselves: the adjoint of a filter is the reversed filter with the
-rates swapped, that of a matrix its transpose. `unfold` and `fold`, `pick` and `put` are adjoint pairs. Max
-pooling is linear in x once it is known where the maxima are.
+rates swapped, that of a matrix its transpose. `pixel_shuffle` and `pixel_unshuffle`, `unfold` and `fold`,
+`pick` and `put` are adjoint pairs. Max pooling is linear in x once it is known where the maxima are.
 """
 
 from __future__ import annotations
 
 from scratchgan.autograd import Fused
+from scratchgan.kernels import pixel_shuffle as shuffling
 from scratchgan.kernels import resample
 from scratchgan.kernels import upfirdn2d as fir
 from scratchgan.kernels import windows as windowed
@@ -39,6 +40,22 @@ def along(x, *, matrix, axis: int):
 
 
 along.vjp(x=lambda g, matrix, axis: along(g, matrix=matrix.T, axis=axis))
+
+
+@Op
+def pixel_shuffle(x, *, r: int):
+    """(..., C r^2, H, W) to (..., C, H r, W r): see `scratchgan.kernels.pixel_shuffle`."""
+    return shuffling.pixel_shuffle(x, r)
+
+
+@Op
+def pixel_unshuffle(x, *, r: int):
+    """(..., C, H r, W r) to (..., C r^2, H, W)."""
+    return shuffling.pixel_unshuffle(x, r)
+
+
+pixel_shuffle.vjp(x=lambda g, r: pixel_unshuffle(g, r=r))
+pixel_unshuffle.vjp(x=lambda g, r: pixel_shuffle(g, r=r))
 
 
 @Op
