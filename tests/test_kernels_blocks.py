@@ -24,6 +24,7 @@ BLOCKWISE = {
     "log_softmax",
     "logsumexp",
     "max_pool2d",
+    "pad",
     "pixel_shuffle",
     "pixel_unshuffle",
     "softmax",

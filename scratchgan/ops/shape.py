@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from scratchgan.backend import on_host, xp
 from scratchgan.kernels import blocks
-from scratchgan.kernels.blocks import copy, fill, large
+from scratchgan.kernels.blocks import copy, fill, large, over
+from scratchgan.kernels.resample import empty_as
 from scratchgan.tensor import Op, Variadic
 
 
@@ -211,15 +213,19 @@ setitem.vjp(x=lambda g, index: setitem(g, 0, index=index), value=lambda g, index
 @Op
 def pad(x, *, widths, value):
     """x with widths[i] = (before, after) elements of `value` around its axis i, in x's memory order."""
-    return _surrounded(x, widths, value)
+    out = _widened(x, widths)
 
+    def work(rows: slice) -> None:
+        out[rows] = value
+        out[rows][inside(widths, x[rows].shape)] = x[rows]
 
-def _surrounded(x, widths, value):
-    shape = tuple(n + sum(w) for n, w in zip(x.shape, widths))
-    order = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
-    out = xp(x).full([shape[axis] for axis in order], value, dtype=x.dtype).transpose(inverse(order))
-    out[inside(widths, x.shape)] = x
+    _by_rows(out, widths, work)
     return out
+
+
+def _widened(x, widths):
+    """Memory for x with its borders, in x's memory order."""
+    return empty_as(x, tuple(n + sum(w) for n, w in zip(x.shape, widths)))
 
 
 def inside(widths, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -237,23 +243,43 @@ def extend(x, *, widths, mode):
     `mode` says what: "reflect" the elements next to the edge without the edge, outwards; "replicate" the
     edge; "circular" the elements next to the opposite edge.
     """
-    out = _surrounded(x, widths, 0)
-    for border, source in _borders(widths, x.shape, mode):
-        out[border] = out[source]
+    out, borders = _widened(x, widths), _borders(widths, x.shape, mode)
+
+    def work(rows: slice) -> None:
+        part = out[rows]
+        part[inside(widths, x[rows].shape)] = x[rows]
+        for border, source in borders:
+            part[border] = part[source]
+
+    _by_rows(out, widths, work)
     return out
 
 
 @Op
 def fold_borders(y, *, widths, mode):
     """The adjoint of `extend`: borders added to what they repeat, and cut off."""
-    y = y.copy(order="K")
-    shape = tuple(n - sum(w) for n, w in zip(y.shape, widths))
-    for border, source in reversed(_borders(widths, shape, mode)):
-        part = y[border]
-        if mode == "replicate":
-            part = part.sum(axis=len(border) - 1, keepdims=True)
-        y[source] += part
-    return y[inside(widths, shape)]
+    out = empty_as(y, tuple(n - sum(w) for n, w in zip(y.shape, widths)))
+    borders = _borders(widths, out.shape, mode)[::-1]
+
+    def work(rows: slice) -> None:
+        part = y[rows].copy(order="K")
+        for border, source in borders:
+            added = part[border]
+            if mode == "replicate":
+                added = added.sum(axis=len(border) - 1, keepdims=True)
+            part[source] += added
+        out[rows] = part[inside(widths, out[rows].shape)]
+
+    _by_rows(y, widths, work)
+    return out
+
+
+def _by_rows(a, widths, work: Callable[[slice], None]) -> None:
+    """work(rows) for blocks of a's first axis, or for all of it at once where that has borders too."""
+    if any(widths[0]):
+        work(slice(None))
+    else:
+        over(a, lambda _, rows: work(rows))
 
 
 def _borders(widths, shape: tuple[int, ...], mode: str) -> list[tuple[tuple, tuple]]:
