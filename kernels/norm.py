@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from scratchgan.backend import on_host, xp
-from scratchgan.kernels.blocks import blocks, over
+from scratchgan.kernels.blocks import blocks, over, written_out
 from scratchgan.kernels.dispatch import kernel
 from scratchgan.kernels.means import wide
 
@@ -182,8 +182,8 @@ def _joined(parts: list[np.ndarray], one_after_another: bool) -> np.ndarray:
 
 def _combine(terms: list[tuple], constant) -> np.ndarray:
     """The sum of array * coefficient over the terms, plus the constant, in the first array's memory order."""
-    (first, p), *others = terms
-    out = np.empty_like(first)
+    (first, p), *others = [(array, written_out(coefficient, array)) for array, coefficient in terms]
+    out, constant = np.empty_like(first), written_out(constant, first)
 
     def work(_, rows):
         y = out[rows]

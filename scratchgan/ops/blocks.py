@@ -15,6 +15,7 @@ import numpy as np
 
 from scratchgan import backend
 from scratchgan.backend import on_host, parallel
+from scratchgan.kernels.blocks import written_out
 from scratchgan.ops import passes
 
 LARGE = 1 << 20  # elements from which on blocks and threads pay
@@ -109,7 +110,7 @@ def _run(formula: Callable, operands: list, settings: dict) -> np.ndarray:
     if all(a.shape == arrays[0].shape and a.flags.c_contiguous for a in arrays if np.ndim(a)):
         arrays = [a.reshape(-1) if np.ndim(a) else a for a in arrays]  # one run of memory each
     n, *rest = arrays[0].shape
-    arrays = [_written_out(a, rest) if np.ndim(a) and len(a) == 1 < n else a for a in arrays]
+    arrays = [written_out(a, arrays[0]) if np.ndim(a) else a for a in arrays]
     step = n if program.one_pass else min(n, max(1, BLOCK * n // result.size))
     errors = {**np.geterr(), **program.ignored}
 
@@ -126,13 +127,6 @@ def _run(formula: Callable, operands: list, settings: dict) -> np.ndarray:
 
     parallel(n, work)
     return result
-
-
-def _written_out(row: np.ndarray, shape: list[int]) -> np.ndarray:
-    """The row, which all share, without axes to broadcast along: those cut NumPy's inner loops short, and one
-    of 256 numbers takes as long to begin as to run.
-    """
-    return row if row.shape[1:] == tuple(shape) else np.ascontiguousarray(np.broadcast_to(row, (1, *shape)))
 
 
 def _cuts(out: np.ndarray, part: slice, step: int) -> list[int]:
