@@ -20,6 +20,7 @@ from scratchgan.kernels.bias_act import bias_act
 from scratchgan.kernels.conv import conv_nhwc
 from scratchgan.kernels.dispatch import kernel
 from scratchgan.kernels.geometry import Geometry
+from scratchgan.kernels.pixel_shuffle import pixel_shuffle
 
 
 class Epilogue(NamedTuple):
@@ -46,7 +47,9 @@ def conv_fused_nhwc(x, w, geometry: Geometry, epilogue: Epilogue):
     y = bias_act(z, None, -1, epilogue.activation, epilogue.slope, epilogue.gain)
     if epilogue.residual is not None:
         y = y + epilogue.residual
-    y = _shuffled(y.astype(x.dtype, copy=False), epilogue.shuffle)
+    y = y.astype(x.dtype, copy=False)
+    if epilogue.shuffle > 1:
+        y = pixel_shuffle(y.transpose(0, 3, 1, 2), epilogue.shuffle).transpose(0, 2, 3, 1)
     return (y, *_sums(z)) if epilogue.sums else y
 
 
@@ -54,12 +57,3 @@ def _sums(z) -> tuple:
     m = xp(z)
     wide = m.float64 if z.dtype == m.float64 else m.float32
     return m.sum(z, axis=(0, 1, 2), dtype=wide), m.sum(m.square(z.astype(wide)), axis=(0, 1, 2))
-
-
-def _shuffled(y, r: int):
-    """y (N, P, Q, c i j) as (N, P i, Q j, c)."""
-    if r == 1:
-        return y
-    N, P, Q, K = y.shape
-    apart = y.reshape(N, P, Q, K // (r * r), r, r).transpose(0, 1, 4, 2, 5, 3)
-    return apart.reshape(N, P * r, Q * r, K // (r * r))
