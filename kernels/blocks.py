@@ -60,26 +60,32 @@ def written_out(row, a):
 
 def fill(target, source) -> None:
     """target[...] = source, for a source of target's shape, by all threads where that is large."""
+    short = _short_axes(target, source) if on_host(target) else []
 
     def work(_, rows: slice) -> None:
-        _assign(target[rows], source[rows])
+        _assign(target[rows], source[rows], short)
 
     if large(target) and (target.size > RUNS or _innermost(target) != _innermost(source)):
         over(target, work)
     else:
-        _assign(target, source)
+        _assign(target, source, short)
 
 
-def _assign(target, source) -> None:
-    """target[...] = source.
-
-    NumPy's inner loop runs along the target's innermost axis. Where that and perhaps the next ones are short,
-    and not the source's, their indices are copied one by one: fewer and longer loops.
+def _short_axes(target, source) -> list[int]:
+    """Axes whose indices are better copied one by one: NumPy's inner loop runs along the target's innermost axis,
+    and where that and perhaps the next ones are short, and not the source's, this makes fewer and longer loops.
     """
-    order = _from_within(target) if on_host(target) else []
+    order = _from_within(target)
     short = list(takewhile(lambda axis: target.shape[axis] <= SHORT, order))
     times = math.prod(target.shape[axis] for axis in short)
     if len(short) == len(order) or target.shape[order[len(short)]] <= times or _innermost(source) == order[0]:
+        return []
+    return short
+
+
+def _assign(target, source, short: list[int]) -> None:
+    """target[...] = source, each index of the `short` axes by itself."""
+    if not short:
         target[...] = source
         return
     for at in product(*(range(n) if axis in short else [slice(None)] for axis, n in enumerate(target.shape))):
