@@ -162,6 +162,27 @@ ERRORS = [
         ops("upfirdn2d"),
     ),
     Error(
+        "pixel shuffle: rows and columns of a block exchanged",
+        "kernels/pixel_shuffle.py",
+        "n + 1, n + 3, n, n + 2",
+        "n + 3, n + 1, n, n + 2",
+        ops("pixel_shuffle"),
+    ),
+    Error(
+        "embedding: rows of one place added but for the last round",
+        "scratchgan/ops/shape.py",
+        "for one in others:",
+        "for one in others[:-1]:",
+        ops("embedding"),
+    ),
+    Error(
+        "reflect: backward puts borders in place of what they repeat",
+        "scratchgan/ops/shape.py",
+        "part[source] += added",
+        "part[source] = added",
+        ops("pad"),
+    ),
+    Error(
         "batch norm: term through the variance scaled wrongly",
         "kernels/norm.py",
         "of_x = -rstd * rstd * mean_gwh",

@@ -259,7 +259,7 @@ def extend(x, *, widths, mode):
 def fold_borders(y, *, widths, mode):
     """The adjoint of `extend`: borders added to what they repeat, and cut off."""
     out = empty_as(y, tuple(n - sum(w) for n, w in zip(y.shape, widths)))
-    borders = _borders(widths, out.shape, mode)[::-1]
+    borders = _borders(widths, out.shape, mode)
 
     def work(rows: slice) -> None:
         part = y[rows].copy(order="K")
