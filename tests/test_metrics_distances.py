@@ -425,7 +425,7 @@ def test_sliced_wasserstein_of_a_shift():
     Gamma((D+1)/2))."""
     x, v = normal(400, 3, dtype=np.float64), np.array([2.0, -1.0, 2.0])
     assert sliced_wasserstein(x, x + v, projections=20000) == pytest.approx(3 / 2, rel=0.02)
-    assert sliced_wasserstein(x, x[::-1]) == 0
+    assert sliced_wasserstein(x, x[::-1]) == pytest.approx(0, abs=1e-15)     # BLAS may round a row by its place
 
 
 def test_the_pyramid_is_scipys_convolution_and_adds_up():
