@@ -21,12 +21,12 @@ UNIT = 16  # rows or columns of the result that are not cut: those of BLAS's own
 def product(a, b):
     """a @ b for arrays of at least two axes; the axes before the last two broadcast."""
     if a.size * b.size < WORTH:  # no fewer than the multiplications
-        return _alone(a, b)
+        return matmul(a, b)
     m, k, n = *a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     many = m * k * n * (batch[0] if batch else 1) >= WORTH
     if not (on_host(a) and on_host(b) and many and len(batch) <= 1 and a.dtype == b.dtype and a.dtype.kind == "f"):
-        return _alone(a, b)
+        return matmul(a, b)
     out = np.empty((*batch, m, n), dtype=a.dtype)
     if batch:
         a, b = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
@@ -38,23 +38,22 @@ def product(a, b):
     return out
 
 
-def _alone(a, b):
-    """a @ b in this thread, in their dtype if they share one: of bfloat16 NumPy makes float32."""
-    out = matmul(a, b)
-    return out.astype(a.dtype) if a.dtype == b.dtype != out.dtype else out
-
-
 def matmul(a, b):
-    """a @ b by the array's own library, or by convolution where that would refuse, as CuPy refuses to call cuBLAS
-    while a CUDA graph is captured: then the rows of a are pixels, the columns of b kernels of 1 x 1. That serves
-    matrices, and (m, k) times (batch, k, n).
+    """a @ b in this thread by the array's own library, or by convolution where that would refuse, as CuPy refuses to
+    call cuBLAS while a CUDA graph is captured: then the rows of a are pixels, the columns of b kernels of 1 x 1. That
+    serves matrices, and (m, k) times (batch, k, n).
+
+    The product is of the factors' dtype if they share one: of bfloat16 NumPy makes float32.
     """
     by_ours = must_be_capturable() and on_gpu(a)
     if by_ours and a.ndim == b.ndim == 2:
         return _by_convolution(a[None], b)[0]
     if by_ours and (a.ndim, b.ndim) == (2, 3):      # the transposed product: rows of b's transposes are pixels
         return _by_convolution(b.transpose(0, 2, 1), a.T).transpose(0, 2, 1)
-    return blas.matmul(a, b) if on_host(a) and on_host(b) else a @ b
+    out = blas.matmul(a, b) if on_host(a) and on_host(b) else a @ b
+    if out.dtype is not a.dtype and a.dtype == b.dtype:
+        return out.astype(a.dtype, copy=False)
+    return out
 
 
 def _by_convolution(a, b):

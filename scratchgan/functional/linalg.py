@@ -22,33 +22,34 @@ def matmul(input, other):
     """The product of two matrices, a vector counting as a row on the left and as a column on the right; axes
     before broadcast.
     """
-    if not hasattr(input, "ndim") or not hasattr(other, "ndim"):
+    left, right = getattr(input, "shape", None), getattr(other, "shape", None)
+    if left is None or right is None:
         raise TypeError(f"matmul: expected two tensors, found {type(input).__name__} and {type(other).__name__}")
-    if input.ndim == 0 or other.ndim == 0:
+    if not left or not right:
+        raise ValueError(f"matmul: expected at least one axis each, found shapes {tuple(left)} and {tuple(right)}")
+    if left[-1] != right[-min(2, len(right))]:
         raise ValueError(
-            "matmul: expected at least one axis each, "
-            f"found shapes {tuple(input.shape)} and {tuple(other.shape)}"
+            f"matmul: shapes {tuple(left)} and {tuple(right)} do not fit: "
+            f"{left[-1]} columns times {right[-min(2, len(right))]} rows"
         )
-    if input.shape[-1] != other.shape[-min(2, other.ndim)]:
-        raise ValueError(
-            f"matmul: shapes {tuple(input.shape)} and {tuple(other.shape)} do not fit: "
-            f"{input.shape[-1]} columns times {other.shape[-min(2, other.ndim)]} rows"
-        )
-    if input.ndim == 1:
-        return squeeze(matmul(unsqueeze(input, 0), other), -2 if other.ndim > 1 else 0)
-    if other.ndim == 1:
+    if len(left) == 1:
+        return squeeze(matmul(unsqueeze(input, 0), other), -2 if len(right) > 1 else 0)
+    if len(right) == 1:
         return squeeze(matmul(input, unsqueeze(other, 1)), -1)
     input, other = factors(input, other)
     _check_dtypes("matmul", input, other)
-    if input.ndim > 2 and other.ndim == 2:  # one large product, not a batch of small ones
-        return reshape(ops.matmul(_rows(input), other), shape=(*input.shape[:-1], other.shape[1]))
+    if len(left) > 2 and len(right) == 2:  # one large product, not a batch of small ones
+        return reshape(ops.matmul(_rows(input), other), shape=(*left[:-1], right[1]))
     return ops.matmul(input, other)
 
 
 def _check_dtypes(name: str, *tensors) -> None:
     """Products of different dtypes are most often a mistake, and slow; PyTorch refuses them, too."""
-    if any(t.dtype != tensors[0].dtype for t in tensors):
-        raise TypeError(f"{name}: found {' and '.join(str(t.dtype) for t in tensors)}, expected one dtype")
+    dtype = tensors[0].dtype
+    for t in tensors:
+        if t.dtype != dtype:
+            found = " and ".join(str(t.dtype) for t in tensors)
+            raise TypeError(f"{name}: found {found}, expected one dtype")
 
 
 def _rows(x):

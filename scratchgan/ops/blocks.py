@@ -31,15 +31,26 @@ def in_blocks(formula: Callable) -> Callable:
     (Tensors, device arrays, small arrays) is handed to the formula as it is.
     """
 
-    @wraps(formula)
     def run(x, *others, **settings):
         if type(x) is np.ndarray and x.size >= LARGE:
-            operands = _operands(x, others)
-            if operands is not None:
-                return _run(formula, operands, settings)
+            return _large(formula, (x, *others), settings)
         return formula(x, *others, **settings)
 
-    return run
+    # One and two arguments spelled out: packing them costs small arrays as much as adding them.
+
+    def run_one(x):
+        if type(x) is np.ndarray and x.size >= LARGE:
+            return _large(formula, (x,), {})
+        return formula(x)
+
+    def run_two(x, y):
+        if type(x) is np.ndarray and x.size >= LARGE:
+            return _large(formula, (x, y), {})
+        return formula(x, y)
+
+    parameters = signature(formula).parameters.values()
+    settings = any(p.kind is p.KEYWORD_ONLY for p in parameters)
+    return wraps(formula)(run if settings else {1: run_one, 2: run_two}.get(len(parameters), run))
 
 
 def times(slope: Callable) -> Callable:
@@ -81,12 +92,20 @@ def in_rows(formula: Callable) -> Callable:
     return run
 
 
-def _operands(x: np.ndarray, others: tuple) -> list | None:
-    """The arguments, arrays with as many axes as x; None where one is no number and does not broadcast to x's
-    shape on the host.
+def _large(formula: Callable, arguments: tuple, settings: dict):
+    """The formula of a large host array and others: in blocks where they broadcast to its shape."""
+    operands = _operands(arguments)
+    if operands is None:
+        return formula(*arguments, **settings)
+    return _run(formula, operands, settings)
+
+
+def _operands(arguments: tuple) -> list | None:
+    """The arguments, arrays with as many axes as the first, x; None where one is no number and does not broadcast
+    to x's shape on the host.
     """
-    found = []
-    for a in (x, *others):
+    x, found = arguments[0], []
+    for a in arguments:
         if on_host(a) and a.ndim:
             if a.ndim > x.ndim or any(n not in (1, m) for n, m in zip(a.shape[::-1], x.shape[::-1])):
                 return None
