@@ -33,6 +33,7 @@ def _repeated(g, shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool):
 
 @Op
 def sum(x, *, axis, keepdims):
+    """The sum over the axes."""
     return total(x, axis, keepdims)
 
 
@@ -95,12 +96,14 @@ std.vjp(x=_std_x)
 @Op
 @in_rows
 def amax(x, *, axis, keepdims):
+    """The largest elements; a cotangent goes to all that are equally large, in equal parts."""
     return x.max(axis=axis, keepdims=keepdims)
 
 
 @Op
 @in_rows
 def amin(x, *, axis, keepdims):
+    """The smallest elements; a cotangent goes to all that are equally small, in equal parts."""
     return x.min(axis=axis, keepdims=keepdims)
 
 
@@ -123,16 +126,19 @@ def argmax(x, *, axis, keepdims):
 
 @Op
 def argmin(x, *, axis, keepdims):
+    """The place of the first smallest element, as `argmax`."""
     return x.argmin(axis=axis, keepdims=keepdims)
 
 
 @Op
 def all(x, *, axis, keepdims):
+    """Whether all elements differ from 0."""
     return (x != 0).all(axis=axis, keepdims=keepdims)
 
 
 @Op
 def any(x, *, axis, keepdims):
+    """Whether any element differs from 0."""
     return (x != 0).any(axis=axis, keepdims=keepdims)
 
 

@@ -18,6 +18,7 @@ from scratchgan.tensor import Op, Variadic
 
 @Op
 def reshape(x, *, shape):
+    """The elements in memory order under another shape, one entry of which may be -1."""
     if shape and min(shape) < -1:
         raise ValueError(f"shape is {shape}, expected sizes, one of which may be -1")
     return x.reshape(shape)
@@ -31,6 +32,7 @@ def permute(x, *, axes):
 
 @Op
 def flip(x, *, axes):
+    """The elements in reverse order along the axes."""
     return x[tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))]
 
 
@@ -72,6 +74,7 @@ def swap(x, i: int = -1, j: int = -2):
 
 @partial(Variadic, broadcasts=True)
 def cat(*arrays, axis):
+    """The arrays one after another along an axis that they have."""
     m = xp(arrays[0])
     if not _are_large(arrays):
         return m.concatenate(arrays, axis=axis)
@@ -85,6 +88,7 @@ def cat(*arrays, axis):
 
 @partial(Variadic, broadcasts=True)
 def stack(*arrays, axis):
+    """The arrays one after another along a new axis."""
     m = xp(arrays[0])
     if not _are_large(arrays):
         return m.stack(arrays, axis=axis)
