@@ -22,15 +22,17 @@ def matmul(input, other):
     """The product of two matrices, a vector counting as a row on the left and as a column on the right; axes
     before broadcast.
     """
-    left, right = getattr(input, "shape", None), getattr(other, "shape", None)
-    if left is None or right is None:
-        raise TypeError(f"matmul: expected two tensors, found {type(input).__name__} and {type(other).__name__}")
+    try:
+        left, right = input.shape, other.shape
+    except AttributeError:
+        found = f"{type(input).__name__} and {type(other).__name__}"
+        raise TypeError(f"matmul: expected two tensors, found {found}") from None
     if not left or not right:
         raise ValueError(f"matmul: expected at least one axis each, found shapes {tuple(left)} and {tuple(right)}")
-    if left[-1] != right[-min(2, len(right))]:
+    rows = right[-2] if len(right) > 1 else right[0]
+    if left[-1] != rows:
         raise ValueError(
-            f"matmul: shapes {tuple(left)} and {tuple(right)} do not fit: "
-            f"{left[-1]} columns times {right[-min(2, len(right))]} rows"
+            f"matmul: shapes {tuple(left)} and {tuple(right)} do not fit: {left[-1]} columns times {rows} rows"
         )
     if len(left) == 1:
         return squeeze(matmul(unsqueeze(input, 0), other), -2 if len(right) > 1 else 0)
