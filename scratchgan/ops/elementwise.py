@@ -373,11 +373,11 @@ absolute.vjp(x=times(lambda x: sign(x)))
 
 @Op
 @in_blocks
+@np.errstate(over="ignore")  # e^-x may become infinite: its reciprocal is the limit 0
 def sigmoid(x):
     """1 / (1 + e^-x), accurate also where it is tiny."""
     x = floating(x)
-    with np.errstate(over="ignore"):  # e^-x may become infinite: its reciprocal is the limit 0
-        e = xp(x).exp(-x)
+    e = xp(x).exp(-x)
     e += 1
     return 1 / e
 
