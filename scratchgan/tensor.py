@@ -128,7 +128,10 @@ class Op:
     def __call__(self, *args, **kw):
         values, parents, live, bit, traced = [], [], 0, 1, False
         for a in args:
-            if isinstance(a, Tensor):
+            if a.__class__ is ndarray:          # asked first: isinstance takes long to say no
+                values.append(a)
+                parents.append(None)
+            elif isinstance(a, Tensor):
                 traced = True
                 values.append(a._array)
                 node = a._node

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from numpy import ndarray
-
 from scratchgan.kernels.product import product
 from scratchgan.ops.reduce import sum
 from scratchgan.ops.shape import swap
@@ -28,17 +26,9 @@ def affine(x, w, b):
     return out
 
 
-def _product_with(g):
-    """The op, or in a first-order sweep, where the cotangent g is an array, what it does to arrays."""
-    return product if type(g) is ndarray else matmul
-
-
-matmul.vjp(
-    a=lambda g, b: _product_with(g)(g, swap(b)),
-    b=lambda g, a: _product_with(g)(swap(a), g),
-)
+matmul.vjp(a=lambda g, b: matmul(g, swap(b)), b=lambda g, a: matmul(swap(a), g))
 affine.vjp(
-    x=lambda g, w: _product_with(g)(g, w),
-    w=lambda g, x: _product_with(g)(swap(g), x),
+    x=lambda g, w: matmul(g, w),
+    w=lambda g, x: matmul(swap(g), x),
     b=lambda g: sum(g, axis=(0,), keepdims=False),
 )
